@@ -118,11 +118,11 @@ func withFd(f *os.File, op string, call func(fd int) error) error {
 			}
 		}
 	})
-	if err == nil {
-		err = callErr
-	}
 	if err != nil {
-		return &fs.PathError{Op: op, Path: f.Name(), Err: err}
+		callErr = fs.ErrClosed // the only error of Control, in words that callers can test for
+	}
+	if callErr != nil {
+		return &fs.PathError{Op: op, Path: f.Name(), Err: callErr}
 	}
 	return nil
 }

@@ -1,0 +1,38 @@
+package record
+
+import "math/bits"
+
+func zigzag(v int64) uint64   { return uint64(v<<1) ^ uint64(v>>63) }
+func unzigzag(u uint64) int64 { return int64(u>>1) ^ -int64(u&1) }
+
+// uvarintSize is the number of bytes that u takes.
+func uvarintSize(u uint64) int { return (9*bits.Len64(u|1) + 64) >> 6 }
+
+// putUvarint writes u at p[i:] and returns the index after it. p has room.
+func putUvarint(p []byte, i int, u uint64) int {
+	for u >= 0x80 {
+		p[i] = byte(u) | 0x80
+		u >>= 7
+		i++
+	}
+	p[i] = byte(u)
+	return i + 1
+}
+
+// uvarint reads a base-128 varint of up to ten bytes at b[i:]. It returns the index
+// after it, or -1 when the bytes end first or the value overflows 64 bits.
+func uvarint(b []byte, i int) (uint64, int) {
+	var u uint64
+	for shift := uint(0); i < len(b) && shift < 70; shift += 7 {
+		c := b[i]
+		i++
+		if c < 0x80 {
+			if shift == 63 && c > 1 {
+				return 0, -1
+			}
+			return u | uint64(c)<<shift, i
+		}
+		u |= uint64(c&0x7f) << shift
+	}
+	return 0, -1
+}

@@ -52,7 +52,18 @@ func TestSplitsAtLFAndNowhereElse(t *testing.T) {
 				require.NoError(t, err, reads)
 				require.Equal(t, c.want, got, reads)
 			}
-			n, err := Count(strings.NewReader(c.in))
+			r := NewReader(iotest.HalfReader(strings.NewReader(c.in)), 1<<20)
+			for left := len(c.want); left > 0; left-- {
+				rest := NewReader(strings.NewReader(c.in), 1<<20)
+				for range len(c.want) - left {
+					_, err := rest.Next()
+					require.NoError(t, err)
+				}
+				n, err := rest.CountRest()
+				require.NoError(t, err)
+				require.Equal(t, int64(left), n)
+			}
+			n, err := r.CountRest()
 			require.NoError(t, err)
 			require.Equal(t, int64(len(c.want)), n)
 		})
@@ -74,6 +85,9 @@ func TestLongLines(t *testing.T) {
 		require.Equal(t, []string{"a"}, got)
 		_, again := r.Next()
 		require.Equal(t, err, again, "a refused line is final: nothing after it may pass")
+		rest, err := r.CountRest()
+		require.NoError(t, err)
+		require.Equal(t, int64(strings.Count(in+"\n", "\n")-strings.Count(in[len(in)-1:], "\n")-1), rest)
 	}
 }
 
@@ -114,6 +128,9 @@ func FuzzReader(f *testing.F) {
 				require.ErrorAs(t, err, &tooLong)
 				require.Equal(t, int64(i+1), tooLong.Line)
 				require.Len(t, got, i)
+				rest, err := r.CountRest()
+				require.NoError(t, err)
+				require.Equal(t, int64(len(want)-i), rest)
 				return
 			}
 			require.Equal(t, string(line), got[i])
@@ -121,7 +138,7 @@ func FuzzReader(f *testing.F) {
 		require.NoError(t, err)
 		require.Len(t, got, len(want))
 		require.Equal(t, int64(len(in)), r.BytesRead())
-		n, err := Count(bytes.NewReader(in))
+		n, err := NewReader(bytes.NewReader(in), int(limit)).CountRest()
 		require.NoError(t, err)
 		require.Equal(t, int64(len(want)), n)
 	})

@@ -29,15 +29,16 @@ func (e *TooLongError) Error() string {
 // Reader splits its input at LF (0x0A). A last line without LF is a line too;
 // an empty line is an empty line.
 type Reader struct {
-	in    io.Reader
-	limit int
-	buf   []byte // unread bytes are buf[start:end]
-	start int
-	end   int
-	scan  int // buf[start:scan] is known to hold no LF
-	count int64
-	read  int64
-	err   error // what the input answered last, once it answered an error
+	in      io.Reader
+	limit   int
+	buf     []byte // unread bytes are buf[start:end]
+	start   int
+	end     int
+	scan    int // buf[start:scan] is known to hold no LF
+	count   int64
+	read    int64
+	err     error // what the input answered last, once it answered an error
+	refused error // a line was too long: final, start stays at that line
 }
 
 // NewReader returns a reader of lines up to limit bytes, LF not counted. Its
@@ -48,43 +49,37 @@ func NewReader(in io.Reader, limit int) *Reader {
 
 // Next returns the next line without its LF. The line is valid until the next
 // call. At the end of the input it returns io.EOF; a failed read is returned
-// after the whole lines before it (a torn line is not returned).
+// after the whole lines before it (a torn line is not returned). A line over
+// the limit is refused with *TooLongError, by this and every later call.
 func (r *Reader) Next() ([]byte, error) {
-	for {
+	for r.refused == nil {
 		if i := bytes.IndexByte(r.buf[r.scan:r.end], '\n'); i >= 0 {
-			line := r.buf[r.start : r.scan+i]
-			r.start = r.scan + i + 1
-			r.scan = r.start
-			return r.deliver(line)
+			return r.deliver(r.scan+i, 1)
 		}
 		r.scan = r.end
-		if r.end-r.start > r.limit {
-			return nil, r.tooLong()
-		}
-		if r.err == io.EOF && r.end > r.start {
-			line := r.buf[r.start:r.end]
-			r.start, r.scan = r.end, r.end
-			return r.deliver(line)
-		}
-		if r.err != nil {
+		switch {
+		case r.end-r.start > r.limit, r.err == io.EOF && r.end > r.start:
+			return r.deliver(r.end, 0)
+		case r.err != nil:
 			return nil, r.err
 		}
 		r.fill()
 	}
+	return nil, r.refused
 }
 
-func (r *Reader) deliver(line []byte) ([]byte, error) {
+// deliver hands out buf[start:end] and steps over it and its terminator, or
+// refuses it.
+func (r *Reader) deliver(end, terminator int) ([]byte, error) {
+	line := r.buf[r.start:end]
 	if len(line) > r.limit {
-		return nil, r.tooLong()
+		r.refused = &TooLongError{Line: r.count + 1, Limit: r.limit}
+		return nil, r.refused
 	}
 	r.count++
+	r.start = end + terminator
+	r.scan = r.start
 	return line, nil
-}
-
-func (r *Reader) tooLong() error {
-	r.err = &TooLongError{Line: r.count + 1, Limit: r.limit}
-	r.start, r.scan = r.end, r.end // nothing after the refused line is a line start
-	return r.err
 }
 
 func (r *Reader) fill() {
@@ -115,26 +110,25 @@ func (r *Reader) Number() int64 { return r.count }
 // BytesRead returns how many bytes were taken from the input so far.
 func (r *Reader) BytesRead() int64 { return r.read }
 
-// Count reads in to its end and returns how many lines it holds, by the same
-// rule as Reader, without keeping them.
-func Count(in io.Reader) (int64, error) {
-	buf := make([]byte, readSize)
-	var lines int64
-	torn := false
-	for {
-		n, err := in.Read(buf)
-		if n > 0 {
-			lines += int64(bytes.Count(buf[:n], []byte{'\n'}))
-			torn = buf[n-1] != '\n'
-		}
-		if err != nil {
-			if torn {
-				lines++
-			}
-			if err == io.EOF {
-				err = nil
-			}
-			return lines, err
+// CountRest reads the input to its end and returns how many lines were not
+// handed out, a refused or torn one included. The reader is used up by it.
+func (r *Reader) CountRest() (int64, error) {
+	lines := int64(bytes.Count(r.buf[r.start:r.end], []byte{'\n'}))
+	torn := r.end > r.start && r.buf[r.end-1] != '\n'
+	for r.err == nil {
+		r.start, r.end, r.scan = 0, 0, 0
+		r.fill()
+		if chunk := r.buf[:r.end]; len(chunk) > 0 {
+			lines += int64(bytes.Count(chunk, []byte{'\n'}))
+			torn = chunk[len(chunk)-1] != '\n'
 		}
 	}
+	r.start, r.end, r.scan = 0, 0, 0
+	if torn {
+		lines++
+	}
+	if r.err == io.EOF {
+		return lines, nil
+	}
+	return lines, r.err
 }

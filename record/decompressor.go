@@ -30,9 +30,10 @@ func (d *Decompressor) Close() {
 }
 
 // Records returns the decompressed records section of b: a part of b itself when it
-// is not compressed, else appended to dst and returned as dst's new tail. Exactly
-// RecordsSize bytes are produced or an error: *CorruptError when the data disagree
-// with the header, ErrTooLarge when the header's size is over the limits.
+// is not compressed, else put behind dst, in its spare room or in new memory. Exactly
+// RecordsSize bytes are returned or an error: *CorruptError when the data disagree
+// with the header, ErrTooLarge when the header's size is over the limits. Not more
+// than RecordsSize bytes and one block of the codec (128 KiB) are ever allocated.
 func (d *Decompressor) Records(dst []byte, b Batch, lim Limits) (records []byte, err error) {
 	section, codec := b.RecordsSection(), b.Attributes().Codec()
 	if codec == CodecNone {

@@ -63,8 +63,11 @@ func (r *Reader) Next(rec *Record) (bool, error) {
 	}
 	r.left--
 	r.start = r.pos
-	b := r.buf
-	length, i := getUvarint(b, r.pos)
+	b, at := r.buf, r.pos
+	length, i := shortUvarint(b, at)
+	if length&notShort != 0 {
+		length, i = longUvarint(b, at)
+	}
 	if i < 0 || length&1 != 0 || length>>1 > uint64(len(b)-i) {
 		return false, r.corrupt("record length")
 	}
@@ -74,11 +77,19 @@ func (r *Reader) Next(rec *Record) (bool, error) {
 	if i >= len(b) || b[i] != 0 {
 		return false, r.corrupt("record attributes")
 	}
-	timeDelta, i := getUvarint(b, i+1)
-	if i < 0 {
-		return false, r.corrupt("timestamp delta")
+	at = i + 1
+	timeDelta, i := shortUvarint(b, at)
+	if timeDelta&notShort != 0 {
+		timeDelta, i = longUvarint(b, at)
+		if i < 0 {
+			return false, r.corrupt("timestamp delta")
+		}
 	}
-	offset, i := getUvarint(b, i)
+	at = i
+	offset, i := shortUvarint(b, at)
+	if offset&notShort != 0 {
+		offset, i = longUvarint(b, at)
+	}
 	delta := int64(offset >> 1)
 	if i < 0 || offset&1 != 0 || delta < r.next || delta > r.last {
 		return false, r.corrupt("offset delta")
@@ -86,19 +97,11 @@ func (r *Reader) Next(rec *Record) (bool, error) {
 	r.next = delta + 1
 	rec.OffsetDelta, rec.TimestampDelta = delta, unzigzag(timeDelta)
 
-	n, i := getUvarint(b, i)
-	if i < 0 {
-		return false, r.corrupt("key length")
+	if rec.Key, i = nullable(b, i); i < 0 {
+		return false, r.corrupt("key")
 	}
-	if rec.Key, i = nullable(b, i, n); i < 0 {
-		return false, r.corrupt("key length")
-	}
-	n, i = getUvarint(b, i)
-	if i < 0 {
-		return false, r.corrupt("value length")
-	}
-	if rec.Value, i = nullable(b, i, n); i < 0 {
-		return false, r.corrupt("value length")
+	if rec.Value, i = nullable(b, i); i < 0 {
+		return false, r.corrupt("value")
 	}
 	if end-i == 1 && b[i] == 0 {
 		rec.Headers = rec.Headers[:0]
@@ -107,48 +110,52 @@ func (r *Reader) Next(rec *Record) (bool, error) {
 	return r.headers(rec, b, i)
 }
 
-// getUvarint is uvarint with the one-byte case in line.
-func getUvarint(b []byte, i int) (uint64, int) {
-	if uint(i) < uint(len(b)) && b[i] < 0x80 {
-		return uint64(b[i]), i + 1
+// nullable returns the bytes whose zigzag length and then themselves are at b[i:],
+// nil for length -1, and the index after them, or -1 when b ends first.
+func nullable(b []byte, i int) ([]byte, int) {
+	n, j := shortUvarint(b, i)
+	if n&notShort != 0 {
+		if n, j = longUvarint(b, i); j < 0 {
+			return nil, -1
+		}
 	}
-	return uvarint(b, i)
-}
-
-// nullable returns the bytes whose zigzag length is n at b[i:] and the index after
-// them, or -1. Length -1 gives nil.
-func nullable(b []byte, i int, n uint64) ([]byte, int) {
-	if n == 1 {
-		return nil, i
+	if n&1 != 0 {
+		if n != 1 {
+			return nil, -1
+		}
+		return nil, j
 	}
-	if n&1 != 0 || n>>1 > uint64(len(b)-i) {
+	if n>>1 > uint64(len(b)-j) {
 		return nil, -1
 	}
-	end := i + int(n>>1)
-	return b[i:end:end], end
+	end := j + int(n>>1)
+	return b[j:end:end], end
 }
 
 func (r *Reader) headers(rec *Record, b []byte, i int) (bool, error) {
 	rec.Headers = rec.Headers[:0]
-	count, i := getUvarint(b, i)
+	at := i
+	count, i := shortUvarint(b, at)
+	if count&notShort != 0 {
+		count, i = longUvarint(b, at)
+	}
 	// A header takes two bytes at least.
 	if i < 0 || count&1 != 0 || count>>1 > uint64(len(b)-i)/2 {
 		return false, r.corrupt("header count")
 	}
 	for k := range int(count >> 1) {
-		n, j := getUvarint(b, i)
+		n, j := shortUvarint(b, i)
+		if n&notShort != 0 {
+			n, j = longUvarint(b, i)
+		}
 		if j < 0 || n&1 != 0 || n>>1 > uint64(len(b)-j) {
 			return false, r.corrupt("header key length")
 		}
 		end := j + int(n>>1)
 		key := r.key(k, b[j:end])
-		n, i = getUvarint(b, end)
-		if i < 0 {
-			return false, r.corrupt("header value length")
-		}
 		var value []byte
-		if value, i = nullable(b, i, n); i < 0 {
-			return false, r.corrupt("header value length")
+		if value, i = nullable(b, end); i < 0 {
+			return false, r.corrupt("header value")
 		}
 		rec.Headers = append(rec.Headers, Header{Key: key, Value: value})
 	}

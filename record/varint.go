@@ -19,9 +19,29 @@ func putUvarint(p []byte, i int, u uint64) int {
 	return i + 1
 }
 
-// uvarint reads a base-128 varint of up to ten bytes at b[i:]. It returns the index
-// after it, or -1 when the bytes end first or the value overflows 64 bits.
-func uvarint(b []byte, i int) (uint64, int) {
+// notShort is the bit that shortUvarint sets in its value when the varint is longer
+// than two bytes or the bytes end: longUvarint then has the answer.
+const notShort = 1 << 14
+
+// shortUvarint reads a base-128 varint of one or two bytes at b[i:] and returns the
+// index after it. It makes no call, so that it is compiled in line.
+func shortUvarint(b []byte, i int) (uint64, int) {
+	if uint(i+1) >= uint(len(b)) {
+		return notShort, i
+	}
+	u := uint64(b[i])
+	if u < 0x80 {
+		return u, i + 1
+	}
+	// A second byte with its continuation bit set sets notShort.
+	return u&0x7f | uint64(b[i+1])<<7, i + 2
+}
+
+// longUvarint reads a base-128 varint of up to ten bytes at b[i:]. It returns the
+// index after it, or -1 when the bytes end first or the value overflows 64 bits.
+//
+//go:noinline
+func longUvarint(b []byte, i int) (uint64, int) {
 	var u uint64
 	for shift := uint(0); i < len(b) && shift < 70; shift += 7 {
 		c := b[i]

@@ -1,0 +1,129 @@
+package consensus
+
+import (
+	"fmt"
+
+	"github.com/sequitur-mq/sequitur/wire"
+)
+
+// A Command asks the machine for a change. Encode makes the bytes that are
+// logged and that Machine.Apply takes.
+type Command interface {
+	kind() commandKind
+	appendTo([]byte) []byte
+}
+
+type commandKind uint8
+
+const (
+	kindCreateTopics     commandKind = 1
+	kindAlterTopic       commandKind = 2
+	kindDeleteTopics     commandKind = 3
+	kindReserveProducers commandKind = 4
+	kindInitProducer     commandKind = 5
+)
+
+const commandVersion = 1
+
+// CreateTopics creates topics as they are given, each on its own: one whose name
+// is taken is refused with TOPIC_EXISTS, unless the one there has the same UUID
+// (the command was proposed twice). Versions start at 0.
+type CreateTopics struct{ Topics []*Topic }
+
+// AlterTopic replaces the configuration of the topic if its version is still
+// the one that the proposer saw; otherwise the result is ErrChanged.
+type AlterTopic struct {
+	ID      wire.UUID
+	Version uint32
+	Config  wire.TopicConfig
+}
+
+// DeleteTopics deletes topics by UUID, never by name, so that a command which is
+// proposed twice cannot hit a new topic of the same name.
+type DeleteTopics struct{ IDs []wire.UUID }
+
+// ReserveProducers gives out a block of producer ids that nobody else ever gets.
+type ReserveProducers struct{ Count uint32 }
+
+// InitProducer gives a named producer its id and an epoch above every earlier.
+type InitProducer struct{ Name string }
+
+func (CreateTopics) kind() commandKind     { return kindCreateTopics }
+func (AlterTopic) kind() commandKind       { return kindAlterTopic }
+func (DeleteTopics) kind() commandKind     { return kindDeleteTopics }
+func (ReserveProducers) kind() commandKind { return kindReserveProducers }
+func (InitProducer) kind() commandKind     { return kindInitProducer }
+
+// Encode returns the bytes of a command.
+func Encode(c Command) []byte {
+	return c.appendTo([]byte{byte(c.kind()), commandVersion})
+}
+
+func (c CreateTopics) appendTo(dst []byte) []byte {
+	dst = appendCount(dst, len(c.Topics))
+	for _, t := range c.Topics {
+		dst = t.appendTo(dst)
+	}
+	return dst
+}
+
+func (c AlterTopic) appendTo(dst []byte) []byte {
+	dst = append(dst, c.ID[:]...)
+	dst = le.AppendUint32(dst, c.Version)
+	return appendConfig(dst, &c.Config)
+}
+
+func (c DeleteTopics) appendTo(dst []byte) []byte {
+	dst = appendCount(dst, len(c.IDs))
+	for _, id := range c.IDs {
+		dst = append(dst, id[:]...)
+	}
+	return dst
+}
+
+func (c ReserveProducers) appendTo(dst []byte) []byte { return le.AppendUint32(dst, c.Count) }
+
+func (c InitProducer) appendTo(dst []byte) []byte { return appendBytes(dst, c.Name) }
+
+// Decode reads what Encode wrote. Nothing in the result aliases data. An error
+// means damage, or a command of a later version.
+func Decode(data []byte) (Command, error) {
+	d := &decoder{b: data}
+	kind, version := commandKind(d.u8()), d.u8()
+	if d.err == nil && version != commandVersion {
+		return nil, fmt.Errorf("%w: command version %d, this broker reads %d: start a newer broker", errMalformed, version, commandVersion)
+	}
+	var c Command
+	switch kind {
+	case kindCreateTopics:
+		create := CreateTopics{}
+		for range d.count(minSized) {
+			create.Topics = append(create.Topics, d.topic())
+			if d.err != nil {
+				break
+			}
+		}
+		c = create
+	case kindAlterTopic:
+		c = AlterTopic{ID: d.uuid(), Version: d.u32(), Config: d.config()}
+	case kindDeleteTopics:
+		del := DeleteTopics{}
+		if n := d.count(len(wire.UUID{})); n > 0 {
+			del.IDs = make([]wire.UUID, n)
+		}
+		for i := range del.IDs {
+			del.IDs[i] = d.uuid()
+		}
+		c = del
+	case kindReserveProducers:
+		c = ReserveProducers{Count: d.u32()}
+	case kindInitProducer:
+		c = InitProducer{Name: string(d.bytes())}
+	default:
+		d.fail(fmt.Sprintf("command kind %d is not known: start a newer broker", kind))
+	}
+	if d.err != nil {
+		return nil, d.err
+	}
+	return c, nil
+}

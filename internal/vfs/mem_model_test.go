@@ -17,7 +17,6 @@ import (
 // model is the simplest description of a disk with one directory: for every file the contents it had since its last
 // sync, for the directory the sets of names since its last sync.
 type model struct {
-	files map[string]*modelFile
 	names []map[string]*modelFile // oldest (durable) first, newest last
 }
 

@@ -2,8 +2,10 @@ package wire
 
 import (
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"math"
+	"strings"
 )
 
 // UUID identifies a topic or a cluster.
@@ -12,6 +14,24 @@ type UUID [16]byte
 // String formats the UUID in the usual 8-4-4-4-12 form.
 func (u UUID) String() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", u[0:4], u[4:6], u[6:8], u[8:10], u[10:16])
+}
+
+// ParseUUID is the reverse of String.
+func ParseUUID(s string) (u UUID, err error) {
+	plain := strings.ReplaceAll(s, "-", "")
+	if n, err := hex.Decode(u[:], []byte(plain[:min(len(plain), 2*len(u))])); err != nil || n != len(u) || u.String() != strings.ToLower(s) {
+		return UUID{}, Errorf(CodeInvalidRequest, "%q is not a UUID such as 01234567-89ab-cdef-0123-456789abcdef", s)
+	}
+	return u, nil
+}
+
+// MarshalText writes the form of String, so that JSON shows it.
+func (u UUID) MarshalText() ([]byte, error) { return []byte(u.String()), nil }
+
+// UnmarshalText reads the form of String.
+func (u *UUID) UnmarshalText(b []byte) (err error) {
+	*u, err = ParseUUID(string(b))
+	return err
 }
 
 // IsZero reports whether the UUID is unset.

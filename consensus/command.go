@@ -45,8 +45,13 @@ type DeleteTopics struct{ IDs []wire.UUID }
 // ReserveProducers gives out a block of producer ids that nobody else ever gets.
 type ReserveProducers struct{ Count uint32 }
 
-// InitProducer gives a named producer its id and an epoch above every earlier.
-type InitProducer struct{ Name string }
+// InitProducer gives a named producer its id and an epoch above every earlier. If ID is
+// not 0, that is done only while ID and Epoch are what the name stands for.
+type InitProducer struct {
+	Name  string
+	ID    uint64
+	Epoch uint32
+}
 
 func (CreateTopics) kind() commandKind     { return kindCreateTopics }
 func (AlterTopic) kind() commandKind       { return kindAlterTopic }
@@ -83,7 +88,11 @@ func (c DeleteTopics) appendTo(dst []byte) []byte {
 
 func (c ReserveProducers) appendTo(dst []byte) []byte { return le.AppendUint32(dst, c.Count) }
 
-func (c InitProducer) appendTo(dst []byte) []byte { return appendBytes(dst, c.Name) }
+func (c InitProducer) appendTo(dst []byte) []byte {
+	dst = appendBytes(dst, c.Name)
+	dst = le.AppendUint64(dst, c.ID)
+	return le.AppendUint32(dst, c.Epoch)
+}
 
 // Decode reads what Encode wrote. Nothing in the result aliases data. An error
 // means damage, or a command of a later version.
@@ -118,7 +127,7 @@ func Decode(data []byte) (Command, error) {
 	case kindReserveProducers:
 		c = ReserveProducers{Count: d.u32()}
 	case kindInitProducer:
-		c = InitProducer{Name: string(d.bytes())}
+		c = InitProducer{Name: string(d.bytes()), ID: d.u64(), Epoch: d.u32()}
 	default:
 		d.fail(fmt.Sprintf("command kind %d is not known: start a newer broker", kind))
 	}

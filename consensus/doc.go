@@ -36,7 +36,7 @@
 //	    2 alter topic         uuid, u32 version seen, sized config
 //	    3 delete topics       array of uuid
 //	    4 reserve producers   u32 how many
-//	    5 init producer       string name
+//	    5 init producer       string name, u64 id, u32 epoch (id 0: unconditionally)
 //	2 snapshot    value: i64 next index (commands below it are in the snapshot),
 //	              u32 chunk, u32 chunks, then this chunk's part of
 //	    u8 version (1), u64 index applied, u64 next producer id,

@@ -186,6 +186,9 @@ func (m *Machine) reserveProducers(c ReserveProducers) Result {
 func (m *Machine) initProducer(c InitProducer) Result {
 	p, ok := m.named[c.Name]
 	switch {
+	case c.ID != 0 && (c.ID != p.ID || c.Epoch != p.Epoch):
+		return failed(wire.Errorf(wire.CodeProducerFenced,
+			"a newer producer named %q has taken over; stop this one", c.Name))
 	case ok && p.Epoch < math.MaxUint32:
 		p.Epoch++
 	case !ok && len(m.named) >= MaxNamedProducers:

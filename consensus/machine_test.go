@@ -74,14 +74,19 @@ func TestProducerIDsAreNeverReused(t *testing.T) {
 		}
 	}
 	take(apply(t, m, ReserveProducers{1000}).Producer.ID, 1000)
-	a := apply(t, m, InitProducer{"a"}).Producer
+	a := apply(t, m, InitProducer{Name: "a"}).Producer
 	take(a.ID, 1)
 	take(apply(t, m, ReserveProducers{1}).Producer.ID, 1)
-	take(apply(t, m, InitProducer{"b"}).Producer.ID, 1)
-	require.Equal(t, NamedProducer{a.ID, a.Epoch + 1}, apply(t, m, InitProducer{"a"}).Producer)
+	take(apply(t, m, InitProducer{Name: "b"}).Producer.ID, 1)
+	require.Equal(t, NamedProducer{a.ID, a.Epoch + 1}, apply(t, m, InitProducer{Name: "a"}).Producer)
+
+	// Only the holder of the current epoch may raise it.
+	require.ErrorIs(t, apply(t, m, InitProducer{Name: "a", ID: a.ID, Epoch: a.Epoch}).Errors[0], wire.ErrProducerFenced)
+	require.Equal(t, NamedProducer{a.ID, a.Epoch + 2}, apply(t, m, InitProducer{Name: "a", ID: a.ID, Epoch: a.Epoch + 1}).Producer)
+	require.ErrorIs(t, apply(t, m, InitProducer{Name: "nobody", ID: a.ID, Epoch: 1}).Errors[0], wire.ErrProducerFenced)
 
 	m.named["a"] = NamedProducer{a.ID, 1<<32 - 1}
-	wrapped := apply(t, m, InitProducer{"a"}).Producer
+	wrapped := apply(t, m, InitProducer{Name: "a"}).Producer
 	take(wrapped.ID, 1)
 	m.nextProducer = 1<<64 - 10
 	require.Error(t, apply(t, m, ReserveProducers{100}).Errors[0])
@@ -89,9 +94,9 @@ func TestProducerIDsAreNeverReused(t *testing.T) {
 
 func TestIndexMustGrow(t *testing.T) {
 	m := NewMachine()
-	apply(t, m, InitProducer{"a"})
+	apply(t, m, InitProducer{Name: "a"})
 	hash := m.Hash()
-	_, err := m.Apply(m.Applied(), Encode(InitProducer{"a"}))
+	_, err := m.Apply(m.Applied(), Encode(InitProducer{Name: "a"}))
 	require.Error(t, err)
 	require.Equal(t, hash, m.Hash())
 }
@@ -140,7 +145,11 @@ func drawCommand(t *rapid.T, m *Machine) Command {
 	case 3:
 		return ReserveProducers{rapid.Uint32Range(0, 10).Draw(t, "count")}
 	}
-	return InitProducer{rapid.SampledFrom([]string{"p", "q", ""}).Draw(t, "name")}
+	return InitProducer{
+		Name:  rapid.SampledFrom([]string{"p", "q", ""}).Draw(t, "name"),
+		ID:    rapid.Uint64Range(0, 3).Draw(t, "id"),
+		Epoch: rapid.Uint32Range(0, 3).Draw(t, "epoch"),
+	}
 }
 
 // Live state equals replay, from the start and from any snapshot.
@@ -192,7 +201,7 @@ func TestHashSeesEveryPart(t *testing.T) {
 	build := func(change func(*Machine)) uint64 {
 		m := NewMachine()
 		apply(t, m, CreateTopics{[]*Topic{testTopic("a", 1, 2)}})
-		apply(t, m, InitProducer{"p"})
+		apply(t, m, InitProducer{Name: "p"})
 		change(m)
 		return m.Hash()
 	}
@@ -222,7 +231,8 @@ func FuzzApply(f *testing.F) {
 		AlterTopic{wire.UUID{15: 1, 0: 1}, 0, config},
 		DeleteTopics{[]wire.UUID{{15: 1, 0: 1}}},
 		ReserveProducers{10},
-		InitProducer{"name"},
+		InitProducer{Name: "name"},
+		InitProducer{Name: "name", ID: 7, Epoch: 3},
 	} {
 		f.Add(Encode(c))
 	}
@@ -248,7 +258,7 @@ func FuzzRestore(f *testing.F) {
 	m := NewMachine()
 	f.Add(m.Snapshot())
 	apply(f, m, CreateTopics{[]*Topic{testTopic("a", 1, 2), testTopic("b", 2, 1)}})
-	apply(f, m, InitProducer{"p"})
+	apply(f, m, InitProducer{Name: "p"})
 	f.Add(m.Snapshot())
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m := NewMachine()

@@ -64,7 +64,7 @@ func TestAppendFrame(t *testing.T) {
 	frame := AppendFrame([]byte("xx"), FrameHeader{Kind: KindInitProducer, Version: 1, Correlation: 9}, m, 100)[2:]
 	h, err := ParseFrameHeader(frame, FrameLimits{})
 	require.NoError(t, err)
-	require.Equal(t, FrameHeader{Length: 12 + 7 + 100, Kind: KindInitProducer, Version: 1, Correlation: 9, MetadataLength: 7}, h)
+	require.Equal(t, FrameHeader{Length: 12 + 19 + 100, Kind: KindInitProducer, Version: 1, Correlation: 9, MetadataLength: 19}, h)
 	require.Equal(t, 100, h.BatchesLength())
 	require.Equal(t, m.AppendTo(nil), frame[FrameHeaderSize:])
 }

@@ -3,6 +3,12 @@ package wire
 // InitProducerRequest asks for a producer id.
 type InitProducerRequest struct {
 	Name string // empty: an anonymous producer with a fresh id
+
+	// ProducerID and Epoch, if the id is not 0, are what the named producer holds: its
+	// epoch is raised only if they are current, else the answer is PRODUCER_FENCED.
+	// So a producer that starts a new epoch never fences its own successor.
+	ProducerID uint64
+	Epoch      uint32
 }
 
 // InitProducerResponse gives out a producer id. A named producer gets the same
@@ -14,12 +20,18 @@ type InitProducerResponse struct {
 }
 
 // AppendTo appends the encoded message.
-func (m *InitProducerRequest) AppendTo(dst []byte) []byte { return appendString(dst, m.Name) }
+func (m *InitProducerRequest) AppendTo(dst []byte) []byte {
+	dst = appendString(dst, m.Name)
+	dst = appendU64(dst, m.ProducerID)
+	return appendU32(dst, m.Epoch)
+}
 
 // Decode reads the message.
 func (m *InitProducerRequest) Decode(b []byte) error {
 	r := newReader(b)
 	m.Name = r.str()
+	m.ProducerID = r.u64()
+	m.Epoch = r.u32()
 	return r.finish("init producer request")
 }
 

@@ -83,6 +83,7 @@ func samples() []struct {
 		{"delete topics answered", &DeleteTopicsResponse{Topics: []TopicResult{{Name: "orders"}, {Name: "plain", Code: CodeUnknownTopic, Message: "no such topic"}}}, nil},
 		{"init an anonymous producer", &InitProducerRequest{}, nil},
 		{"init a named producer", &InitProducerRequest{Name: "billing-1"}, nil},
+		{"init a named producer again", &InitProducerRequest{Name: "billing-1", ProducerID: 1<<63 + 5, Epoch: 3}, nil},
 		{"init producer answered", &InitProducerResponse{ProducerID: 1<<63 + 5, Epoch: 3}, nil},
 		{"describe broker", &DescribeBrokerRequest{}, nil},
 		{"describe broker answered", &DescribeBrokerResponse{PID: 4242, UptimeMs: 86_400_000, CPUUserUs: 1, CPUSystemUs: 2, RSSBytes: 3, PeakRSSBytes: 4, DataDir: "./data", JournalMode: "direct+dsync", Partitions: 5, GoVersion: "go1.26", Connections: 6, DiskFree: 7, Version: "0.1.0", Stats: []Stat{{"appends", 1.5}, {"lag", -1}}}, nil},

@@ -11,7 +11,7 @@ const (
 	MaxTopicNameBytes = 200
 	MaxPartitions     = 65_536  // per topic
 	MaxVirtualNodes   = 4_096   // per partition of a ring
-	MaxRingPoints     = 8 << 20 // partitions times virtual nodes of a ring
+	MaxRingPoints     = 2 << 20 // partitions times virtual nodes of a ring
 	MaxReplicas       = 15      // replication factor
 	MaxSplitBytes     = 1 << 10 // of one split point
 	MaxSplitsBytes    = 1 << 20 // of all split points of a topic together

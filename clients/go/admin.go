@@ -2,6 +2,9 @@ package sequitur
 
 import (
 	"context"
+	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/sequitur-mq/sequitur/wire"
@@ -29,51 +32,168 @@ type (
 func DefaultTopicConfig() TopicConfig { return wire.DefaultTopicConfig() }
 
 // CreateTopic creates a topic; it is durable when the call returns. Fields of cfg that
-// are zero where zero makes no sense take their defaults.
+// are zero where zero makes no sense take their defaults (but a RetentionTime of zero
+// keeps records for ever): start from [DefaultTopicConfig].
 func (c *Client) CreateTopic(ctx context.Context, name string, cfg TopicConfig) error {
-	return errNotYet("create topic")
+	return only(c.createTopics(ctx, "create topic", false, NewTopic{Name: name, Config: cfg}))
 }
 
 // CreateTopics creates many topics in one request. The error joins one *Error per
 // topic that failed; the others are created.
 func (c *Client) CreateTopics(ctx context.Context, topics ...NewTopic) error {
-	return errNotYet("create topics")
+	return c.createTopics(ctx, "create topic", false, topics...)
 }
 
 // ValidateTopics checks what CreateTopics would do and changes nothing.
 func (c *Client) ValidateTopics(ctx context.Context, topics ...NewTopic) error {
-	return errNotYet("validate topics")
+	return c.createTopics(ctx, "validate topic", true, topics...)
 }
 
-// ListTopics returns all topics by name, internal ones included.
+func (c *Client) createTopics(ctx context.Context, op string, validate bool, topics ...NewTopic) error {
+	req := wire.CreateTopicsRequest{ValidateOnly: validate, Topics: slices.Clone(topics)}
+	for i := range req.Topics {
+		t := &req.Topics[i]
+		t.Config = t.Config.WithDefaults()
+		if err := wire.ValidateTopicName(t.Name); err != nil {
+			return wireError(op, t.Name, -1, err)
+		}
+		if err := t.Config.Validate(); err != nil {
+			return wireError(op, t.Name, -1, err)
+		}
+	}
+	var resp wire.CreateTopicsResponse
+	if err := c.askAny(ctx, op, wire.KindCreateTopics, &req, &resp, once); err != nil {
+		return named(err, req.Topics[0].Name, len(req.Topics))
+	}
+	return topicErrors(op, resp.Topics)
+}
+
+// topicErrors joins the failures of single topics.
+func topicErrors(op string, results []wire.TopicResult) error {
+	var errs []error
+	for i := range results {
+		if err := results[i].Err(); err != nil {
+			errs = append(errs, wireError(op, results[i].Name, -1, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// only unwraps the failure of a single topic.
+func only(err error) error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok && len(joined.Unwrap()) == 1 {
+		return joined.Unwrap()[0]
+	}
+	return err
+}
+
+// named adds the topic to the error of a request that concerned a single one.
+func named(err error, name string, count int) error {
+	if e, ok := err.(*Error); ok && count == 1 {
+		e.Topic = name
+	}
+	return err
+}
+
+// ListTopics returns all topics sorted by name, internal ones included.
 func (c *Client) ListTopics(ctx context.Context) ([]TopicMetadata, error) {
-	return nil, errNotYet("list topics")
+	resp, err := c.askMetadata(ctx, "list topics")
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(resp.Topics, func(a, b TopicMetadata) int { return strings.Compare(a.Name, b.Name) })
+	return resp.Topics, nil
+}
+
+func (c *Client) askMetadata(ctx context.Context, op string) (*wire.MetadataResponse, error) {
+	var resp wire.MetadataResponse
+	if err := c.askAny(ctx, op, wire.KindMetadata, &wire.MetadataRequest{}, &resp, repeatable); err != nil {
+		return nil, err
+	}
+	c.learn(&resp)
+	return &resp, nil
 }
 
 // DescribeTopic returns a topic with what is stored of its partitions.
 func (c *Client) DescribeTopic(ctx context.Context, name string) (TopicDescription, error) {
-	return TopicDescription{}, errNotYet("describe topic")
+	topics, err := c.DescribeTopics(ctx, name)
+	if err != nil {
+		return TopicDescription{}, only(err)
+	}
+	if len(topics) != 1 {
+		return TopicDescription{}, wireError("describe topic", name, -1, wire.ErrUnknownTopic)
+	}
+	return topics[0], nil
 }
 
 // DescribeTopics describes topics, all if none is named, sorted by name. The error
-// joins one *Error per topic that failed.
+// joins one *Error per topic that failed; the others are returned with it.
 func (c *Client) DescribeTopics(ctx context.Context, names ...string) ([]TopicDescription, error) {
-	return nil, errNotYet("describe topics")
+	const op = "describe topic"
+	for _, name := range names {
+		if err := wire.ValidateTopicName(name); err != nil {
+			return nil, wireError(op, name, -1, err)
+		}
+	}
+	var resp wire.DescribeTopicsResponse
+	err := c.askAny(ctx, op, wire.KindDescribeTopics, &wire.DescribeTopicsRequest{Topics: names}, &resp, repeatable)
+	if err != nil {
+		if len(names) == 1 {
+			named(err, names[0], 1)
+		}
+		return nil, err
+	}
+	var topics []TopicDescription
+	var errs []error
+	for _, t := range resp.Topics {
+		if err := t.Err(); err != nil {
+			errs = append(errs, unknownTopic(wireError(op, t.Name, -1, err)))
+			continue
+		}
+		topics = append(topics, t)
+	}
+	slices.SortFunc(topics, func(a, b TopicDescription) int { return strings.Compare(a.Name, b.Name) })
+	return topics, errors.Join(errs...)
 }
 
 // AlterTopic sets the fields of mask to their values in cfg.
 func (c *Client) AlterTopic(ctx context.Context, name string, cfg TopicConfig, mask TopicMask) error {
-	return errNotYet("alter topic")
+	const op = "alter topic"
+	if err := wire.ValidateTopicName(name); err != nil {
+		return wireError(op, name, -1, err)
+	}
+	var resp wire.AlterTopicResponse
+	req := wire.AlterTopicRequest{Name: name, Config: cfg, Mask: mask}
+	err := c.askAny(ctx, op, wire.KindAlterTopic, &req, &resp, repeatable)
+	c.meta.forget(name)
+	return named(err, name, 1)
 }
 
 // DeleteTopic deletes a topic with all its records.
 func (c *Client) DeleteTopic(ctx context.Context, name string) error {
-	return errNotYet("delete topic")
+	return only(c.DeleteTopics(ctx, name))
 }
 
 // DeleteTopics deletes topics. The error joins one *Error per topic that failed.
 func (c *Client) DeleteTopics(ctx context.Context, names ...string) error {
-	return errNotYet("delete topics")
+	const op = "delete topic"
+	for _, name := range names {
+		if err := wire.ValidateTopicName(name); err != nil {
+			return wireError(op, name, -1, err)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	var resp wire.DeleteTopicsResponse
+	err := c.askAny(ctx, op, wire.KindDeleteTopics, &wire.DeleteTopicsRequest{Topics: names}, &resp, once)
+	for _, name := range names {
+		c.meta.forget(name)
+	}
+	if err != nil {
+		return named(err, names[0], len(names))
+	}
+	return topicErrors(op, resp.Topics)
 }
 
 // PartitionOffset is an offset of a partition.
@@ -86,16 +206,39 @@ type PartitionOffset struct {
 // ListOffsets finds a position in partitions of a topic, in all if none is named. The
 // position must be Start, End or At.
 func (c *Client) ListOffsets(ctx context.Context, topic string, at Position, partitions ...int32) ([]PartitionOffset, error) {
-	return nil, errNotYet("list offsets")
+	const op = "list offsets"
+	if _, ask := at.wireKind(); !ask {
+		return nil, misuse(op, "the position must be Start, End or At, not an offset")
+	}
+	t, err := c.topic(ctx, op, topic)
+	if err != nil {
+		return nil, err
+	}
+	if partitions, err = t.choose(op, partitions); err != nil {
+		return nil, err
+	}
+	return c.offsets(ctx, op, t, at, partitions)
 }
 
 // ListBrokers returns the cluster's brokers.
 func (c *Client) ListBrokers(ctx context.Context) ([]BrokerMetadata, error) {
-	return nil, errNotYet("list brokers")
+	resp, err := c.askMetadata(ctx, "list brokers")
+	if err != nil {
+		return nil, err
+	}
+	return resp.Brokers, nil
 }
 
 // DescribeBroker returns the use of the machine by the broker at an address, or, if it
 // is empty, by the first one reachable.
 func (c *Client) DescribeBroker(ctx context.Context, addr string) (BrokerDescription, error) {
-	return BrokerDescription{}, errNotYet("describe broker")
+	const op = "describe broker"
+	var resp BrokerDescription
+	var err error
+	if addr == "" {
+		err = c.askAny(ctx, op, wire.KindDescribeBroker, &wire.DescribeBrokerRequest{}, &resp, repeatable)
+	} else if err = validServers([]string{addr}); err == nil {
+		err = c.node(addr).ask(ctx, op, wire.KindDescribeBroker, &wire.DescribeBrokerRequest{}, &resp)
+	}
+	return resp, err
 }

@@ -1,8 +1,11 @@
 package sequitur
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/sequitur-mq/sequitur/wire"
 )
@@ -113,6 +116,8 @@ type Error struct {
 	From, To int64
 
 	Err error // cause, may be nil
+
+	after time.Duration // as the broker asked
 }
 
 // Error names the operation, the topic and partition, and says what to do.
@@ -149,4 +154,40 @@ func (e *Error) Is(target error) bool {
 		return t.Code == e.Code
 	}
 	return false
+}
+
+// wireError turns an error from the wire into an *Error; others are taken as the loss
+// of a connection.
+func wireError(op, topic string, partition int32, err error) *Error {
+	var e *Error
+	if errors.As(err, &e) {
+		c := *e
+		c.Op, c.Topic, c.Partition = op, topic, partition
+		return &c
+	}
+	var w *wire.Error
+	if !errors.As(err, &w) {
+		return &Error{Code: CodeUnreachable, Op: op, Topic: topic, Partition: partition, Retriable: true,
+			Message: "the connection failed; check that the broker runs, it is tried again", Err: err}
+	}
+	message := w.Message
+	if message == "" {
+		message = w.Code.Message()
+	}
+	return &Error{Code: Code(w.Code.String()), Op: op, Topic: topic, Partition: partition, Message: message,
+		Retriable: w.Retriable(), MaybeDone: w.Code == wire.CodeTimeout, after: w.RetryAfter}
+}
+
+// canceled reports the end of the caller's context during op.
+func canceled(ctx context.Context, op, topic string) *Error {
+	return &Error{Code: CodeCanceled, Op: op, Topic: topic, Partition: -1, Retriable: true,
+		Message: "the context ended before the operation did", Err: context.Cause(ctx)}
+}
+
+func closed(op, what string) *Error {
+	return &Error{Code: CodeClosed, Op: op, Partition: -1, Message: what + " is closed"}
+}
+
+func misuse(op, message string) *Error {
+	return &Error{Code: CodeMisuse, Op: op, Partition: -1, Message: message}
 }

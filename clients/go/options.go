@@ -36,6 +36,20 @@ func defaultClientOptions() clientOptions {
 	}
 }
 
+func (o *clientOptions) check() error {
+	switch {
+	case o.dial == nil || o.hooks == nil:
+		return misuse("connect", "the dialer and the hooks must not be nil")
+	case o.dialTimeout <= 0 || o.requestTimeout <= 0:
+		return misuse("connect", "timeouts must be positive")
+	case o.backoffFirst <= 0 || o.backoffMax < o.backoffFirst:
+		return misuse("connect", "the back-off must be positive, and its maximum not below its start")
+	case o.breakerAfter == 0 || o.breakerOpen <= 0:
+		return misuse("connect", "the breaker's figures must be positive")
+	}
+	return nil
+}
+
 // WithClientName sets the name shown in the broker's logs and metrics.
 func WithClientName(name string) Option { return func(o *clientOptions) { o.name = name } }
 

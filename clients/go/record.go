@@ -36,7 +36,6 @@ const (
 	AcksAll = wire.AcksAll
 )
 
-
 // Record is a record to send or a record received.
 type Record struct {
 	Topic string

@@ -36,6 +36,7 @@ const (
 	CodeShuttingDown       Code = 22
 	CodeUnauthorized       Code = 23
 	CodeUnsupported        Code = 24
+	CodeStaleSequence      Code = 25
 )
 
 // ErrorInfo is one row of the error table.
@@ -76,6 +77,7 @@ var errorTable = [...]ErrorInfo{
 	{CodeShuttingDown, "SHUTTING_DOWN", true, "the broker is shutting down; connect to another one or wait for its restart"},
 	{CodeUnauthorized, "UNAUTHORIZED", false, "the credentials are missing, wrong or do not allow this"},
 	{CodeUnsupported, "UNSUPPORTED", false, "this broker does not have the feature asked for"},
+	{CodeStaleSequence, "STALE_SEQUENCE", false, "the batch repeats a sequence older than the broker remembers; it is not stored again, and it is unknown which offset it got"},
 }
 
 func (c Code) info() ErrorInfo {
@@ -154,6 +156,7 @@ var (
 	ErrShuttingDown       = &Error{Code: CodeShuttingDown}
 	ErrUnauthorized       = &Error{Code: CodeUnauthorized}
 	ErrUnsupported        = &Error{Code: CodeUnsupported}
+	ErrStaleSequence      = &Error{Code: CodeStaleSequence}
 )
 
 // CodeOf returns the code of an error: CodeNone for nil, CodeUnknown for an

@@ -21,6 +21,7 @@ const (
 	kindDeleteTopics     commandKind = 3
 	kindReserveProducers commandKind = 4
 	kindInitProducer     commandKind = 5
+	kindPurgeTopics      commandKind = 6
 )
 
 const commandVersion = 1
@@ -39,8 +40,13 @@ type AlterTopic struct {
 }
 
 // DeleteTopics deletes topics by UUID, never by name, so that a command which is
-// proposed twice cannot hit a new topic of the same name.
+// proposed twice cannot hit a new topic of the same name. A tombstone of each
+// stays: without one nothing is removed from a disk, and with one it is, however
+// late its broker hears of it.
 type DeleteTopics struct{ IDs []wire.UUID }
+
+// PurgeTopics drops tombstones, once no disk holds the topics any more.
+type PurgeTopics struct{ IDs []wire.UUID }
 
 // ReserveProducers gives out a block of producer ids that nobody else ever gets.
 type ReserveProducers struct{ Count uint32 }
@@ -56,6 +62,7 @@ type InitProducer struct {
 func (CreateTopics) kind() commandKind     { return kindCreateTopics }
 func (AlterTopic) kind() commandKind       { return kindAlterTopic }
 func (DeleteTopics) kind() commandKind     { return kindDeleteTopics }
+func (PurgeTopics) kind() commandKind      { return kindPurgeTopics }
 func (ReserveProducers) kind() commandKind { return kindReserveProducers }
 func (InitProducer) kind() commandKind     { return kindInitProducer }
 
@@ -78,12 +85,26 @@ func (c AlterTopic) appendTo(dst []byte) []byte {
 	return appendConfig(dst, &c.Config)
 }
 
-func (c DeleteTopics) appendTo(dst []byte) []byte {
-	dst = appendCount(dst, len(c.IDs))
-	for _, id := range c.IDs {
+func (c DeleteTopics) appendTo(dst []byte) []byte { return appendIDs(dst, c.IDs) }
+
+func (c PurgeTopics) appendTo(dst []byte) []byte { return appendIDs(dst, c.IDs) }
+
+func appendIDs(dst []byte, ids []wire.UUID) []byte {
+	dst = appendCount(dst, len(ids))
+	for _, id := range ids {
 		dst = append(dst, id[:]...)
 	}
 	return dst
+}
+
+func (d *decoder) ids() (ids []wire.UUID) {
+	if n := d.count(len(wire.UUID{})); n > 0 {
+		ids = make([]wire.UUID, n)
+	}
+	for i := range ids {
+		ids[i] = d.uuid()
+	}
+	return ids
 }
 
 func (c ReserveProducers) appendTo(dst []byte) []byte { return le.AppendUint32(dst, c.Count) }
@@ -116,14 +137,9 @@ func Decode(data []byte) (Command, error) {
 	case kindAlterTopic:
 		c = AlterTopic{ID: d.uuid(), Version: d.u32(), Config: d.config()}
 	case kindDeleteTopics:
-		del := DeleteTopics{}
-		if n := d.count(len(wire.UUID{})); n > 0 {
-			del.IDs = make([]wire.UUID, n)
-		}
-		for i := range del.IDs {
-			del.IDs[i] = d.uuid()
-		}
-		c = del
+		c = DeleteTopics{IDs: d.ids()}
+	case kindPurgeTopics:
+		c = PurgeTopics{IDs: d.ids()}
 	case kindReserveProducers:
 		c = ReserveProducers{Count: d.u32()}
 	case kindInitProducer:

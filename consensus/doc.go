@@ -42,7 +42,8 @@
 //	    u8 version (1), u64 index applied, u64 next producer id,
 //	    array of named producer, ascending by name:
 //	        sized { string name, u64 id, u32 epoch }
-//	    array of sized topic, ascending by name
+//	    array of sized topic, ascending by name,
+//	    array of tombstone, ascending by UUID: uuid, u32 partitions
 //
 //	topic      uuid (16 bytes), string name, u32 version, sized config,
 //	           array of partition { u32 leader, u32 epoch, u32 replica-set version, array of u32 replica }

@@ -23,7 +23,8 @@ type Machine struct {
 	nextProducer uint64 // lowest producer id that was never given out
 	topics       map[string]*Topic
 	byID         map[wire.UUID]*Topic
-	partitions   int // of all topics
+	partitions   int                  // of all topics
+	deleted      map[wire.UUID]uint32 // topics to be removed from disks -> their partitions
 	named        map[string]NamedProducer
 }
 
@@ -67,6 +68,7 @@ func NewMachine() *Machine {
 		nextProducer: 1, // 0 means no producer
 		topics:       map[string]*Topic{},
 		byID:         map[wire.UUID]*Topic{},
+		deleted:      map[wire.UUID]uint32{},
 		named:        map[string]NamedProducer{},
 	}
 }
@@ -88,6 +90,10 @@ func (m *Machine) Named() iter.Seq2[string, NamedProducer] { return maps.All(m.n
 
 // NextProducer is the lowest producer id that was never given out.
 func (m *Machine) NextProducer() uint64 { return m.nextProducer }
+
+// Deleted iterates over the tombstones: topics that were deleted, with the number
+// of their partitions, until PurgeTopics says that no disk holds them any more.
+func (m *Machine) Deleted() iter.Seq2[wire.UUID, uint32] { return maps.All(m.deleted) }
 
 // Counts returns the number of topics and of their partitions.
 func (m *Machine) Counts() (topics, partitions int) { return len(m.topics), m.partitions }
@@ -111,6 +117,8 @@ func (m *Machine) Apply(index uint64, command []byte) (Result, error) {
 		return m.alterTopic(c), nil
 	case DeleteTopics:
 		return m.deleteTopics(c), nil
+	case PurgeTopics:
+		return m.purgeTopics(c), nil
 	case ReserveProducers:
 		return m.reserveProducers(c), nil
 	case InitProducer:
@@ -128,7 +136,8 @@ func (m *Machine) createTopics(c CreateTopics) Result {
 			}
 			continue
 		}
-		if _, taken := m.byID[t.ID]; taken {
+		_, taken := m.byID[t.ID]
+		if _, was := m.deleted[t.ID]; taken || was {
 			r.Errors[i] = wire.Errorf(wire.CodeTopicExists, "topic %q has the UUID %v of another", t.Name, t.ID)
 			continue
 		}
@@ -169,9 +178,17 @@ func (m *Machine) deleteTopics(c DeleteTopics) Result {
 		delete(m.topics, t.Name)
 		delete(m.byID, id)
 		m.partitions -= len(t.Partitions)
+		m.deleted[id] = uint32(len(t.Partitions))
 		r.Changes = append(r.Changes, Change{TopicDeleted, t})
 	}
 	return r
+}
+
+func (m *Machine) purgeTopics(c PurgeTopics) Result {
+	for _, id := range c.IDs {
+		delete(m.deleted, id)
+	}
+	return Result{Errors: []error{nil}}
 }
 
 func (m *Machine) reserveProducers(c ReserveProducers) Result {

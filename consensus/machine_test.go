@@ -62,6 +62,11 @@ func TestCreateAlterDelete(t *testing.T) {
 	require.False(t, there)
 	topics, partitions = m.Counts()
 	require.Equal(t, []int{1, 1}, []int{topics, partitions})
+
+	require.Equal(t, map[wire.UUID]uint32{before.ID: 3}, maps.Collect(m.Deleted()), "a tombstone stays")
+	require.ErrorIs(t, apply(t, m, CreateTopics{[]*Topic{testTopic("a", 1, 3)}}).Errors[0], wire.ErrTopicExists, "under the same UUID")
+	apply(t, m, PurgeTopics{[]wire.UUID{before.ID}})
+	require.Empty(t, maps.Collect(m.Deleted()))
 }
 
 func TestProducerIDsAreNeverReused(t *testing.T) {
@@ -127,7 +132,7 @@ func TestLaterFieldsAreIgnored(t *testing.T) {
 
 func drawCommand(t *rapid.T, m *Machine) Command {
 	ids := rapid.Custom(func(t *rapid.T) wire.UUID { return wire.UUID{15: rapid.ByteRange(1, 9).Draw(t, "id"), 0: 1} })
-	switch rapid.IntRange(0, 4).Draw(t, "kind") {
+	switch rapid.IntRange(0, 5).Draw(t, "kind") {
 	case 0:
 		c := CreateTopics{}
 		for range rapid.IntRange(0, 3).Draw(t, "topics") {
@@ -211,6 +216,7 @@ func TestHashSeesEveryPart(t *testing.T) {
 		func(m *Machine) { m.applied++ },
 		func(m *Machine) { m.nextProducer++ },
 		func(m *Machine) { m.named["q"] = NamedProducer{} },
+		func(m *Machine) { m.deleted[wire.UUID{7}] = 1 },
 		func(m *Machine) { m.topics["a"].Version++ },
 		func(m *Machine) { m.topics["a"].Partitions[1].Epoch++ },
 		func(m *Machine) { m.topics["a"].Partitions[1].Replicas = []uint32{2} },
@@ -220,7 +226,7 @@ func TestHashSeesEveryPart(t *testing.T) {
 		require.False(t, seen, "changes %d and %d have one hash", i, other)
 		hashes[build(change)] = i
 	}
-	require.Len(t, slices.Collect(maps.Keys(hashes)), 8)
+	require.Len(t, slices.Collect(maps.Keys(hashes)), 9)
 }
 
 func FuzzApply(f *testing.F) {
@@ -230,6 +236,7 @@ func FuzzApply(f *testing.F) {
 		CreateTopics{[]*Topic{testTopic("a", 1, 2), testTopic("b", 2, 1)}},
 		AlterTopic{wire.UUID{15: 1, 0: 1}, 0, config},
 		DeleteTopics{[]wire.UUID{{15: 1, 0: 1}}},
+		PurgeTopics{[]wire.UUID{{15: 1, 0: 1}}},
 		ReserveProducers{10},
 		InitProducer{Name: "name"},
 		InitProducer{Name: "name", ID: 7, Epoch: 3},

@@ -1,12 +1,15 @@
 package consensus
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"maps"
 	"slices"
 
 	"github.com/cespare/xxhash/v2"
+
+	"github.com/sequitur-mq/sequitur/wire"
 )
 
 const snapshotVersion = 1
@@ -28,6 +31,11 @@ func (m *Machine) Snapshot() []byte {
 	dst = appendCount(dst, len(m.topics))
 	for _, t := range slices.SortedFunc(maps.Values(m.topics), func(a, b *Topic) int { return cmp.Compare(a.Name, b.Name) }) {
 		dst = t.appendTo(dst)
+	}
+	dst = appendCount(dst, len(m.deleted))
+	for _, id := range slices.SortedFunc(maps.Keys(m.deleted), func(a, b wire.UUID) int { return bytes.Compare(a[:], b[:]) }) {
+		dst = append(dst, id[:]...)
+		dst = le.AppendUint32(dst, m.deleted[id])
 	}
 	return dst
 }
@@ -63,6 +71,10 @@ func (m *Machine) Restore(snapshot []byte) error {
 			break
 		}
 		next.put(t)
+	}
+	for range d.count(len(wire.UUID{}) + 4) {
+		id := d.uuid()
+		next.deleted[id] = d.u32()
 	}
 	if d.err != nil {
 		return fmt.Errorf("restore metadata: %w", d.err)

@@ -52,6 +52,9 @@ func (b *Builder) Len() int { return int(b.count) }
 // Size is the size of the batch so far in bytes, not compressed, header included.
 func (b *Builder) Size() int { return max(len(b.buf), HeaderSize) }
 
+// Cap is the memory that the builder holds, in bytes.
+func (b *Builder) Cap() int { return cap(b.buf) + cap(b.out) }
+
 // SetControl marks the batch as one of control records.
 func (b *Builder) SetControl() { b.attrs |= attrControl }
 

@@ -1,8 +1,10 @@
 package txn
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/sequitur-mq/sequitur/record"
 )
@@ -10,6 +12,10 @@ import (
 // DefaultWindow is how many last batches per producer are remembered; clients keep at
 // most half as many in flight per partition.
 const DefaultWindow = 16
+
+// MaxProducers is how many producers one partition remembers. Beyond it the quarter
+// that appended longest ago is forgotten, as if it had expired.
+const MaxProducers = 1 << 14
 
 var (
 	// ErrSequenceGap says that batches before this one are missing: sending them
@@ -69,6 +75,7 @@ type producer struct {
 // not safe for concurrent use.
 type Producers struct {
 	window int
+	limit  int
 	byID   map[uint64]*producer
 
 	// Tests switch rules off to see that their checkers notice.
@@ -81,7 +88,7 @@ func NewProducers(window int) *Producers {
 	if window <= 0 {
 		window = DefaultWindow
 	}
-	return &Producers{window: window}
+	return &Producers{window: window, limit: MaxProducers}
 }
 
 // Len is the number of producers known.
@@ -147,6 +154,24 @@ func (p *Producers) Apply(b record.Batch) {
 	}
 	known.next, known.lastTime = b.NextSequence(), b.AppendTime()
 	known.push(p.window, stored{b.BaseSequence(), b.LastOffsetDelta(), b.BaseOffset(), b.AppendTime()})
+	if len(p.byID) > p.limit {
+		p.evict()
+	}
+}
+
+// evict forgets the quarter of the producers that appended longest ago. It depends on
+// the log alone, so that live state and replay agree.
+func (p *Producers) evict() {
+	ids := make([]uint64, 0, len(p.byID))
+	for id := range p.byID {
+		ids = append(ids, id)
+	}
+	slices.SortFunc(ids, func(a, b uint64) int {
+		return cmp.Or(cmp.Compare(p.byID[a].lastTime, p.byID[b].lastTime), cmp.Compare(a, b))
+	})
+	for _, id := range ids[:(len(ids)+3)/4] {
+		delete(p.byID, id)
+	}
 }
 
 func (p *Producers) put(id uint64, known *producer) {

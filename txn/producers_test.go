@@ -78,6 +78,30 @@ func TestExpire(t *testing.T) {
 	require.ErrorIs(t, err, ErrSequenceGap)
 }
 
+func TestTheOldestAreForgottenBeyondTheLimit(t *testing.T) {
+	live, replay := NewProducers(2), NewProducers(2)
+	live.limit, replay.limit = 10, 10
+	var log []record.Batch
+	for i := range uint64(100) {
+		b := header(1+i*7%40, 1, uint32(i), 0, int64(i), int64(i/3))
+		log = append(log, b)
+		live.Apply(b)
+		require.LessOrEqual(t, live.Len(), 10)
+		require.NotNil(t, live.byID[b.ProducerID()], "never the one that just wrote")
+	}
+	require.Greater(t, live.Len(), 5)
+	for i, b := range log {
+		if i == 55 {
+			snapshot := replay.Snapshot()
+			replay = NewProducers(2)
+			replay.limit = 10
+			require.NoError(t, replay.Restore(snapshot))
+		}
+		replay.Apply(b)
+	}
+	require.Equal(t, live.Hash(), replay.Hash())
+}
+
 // model is the rule without rings and maps: everything ever stored, searched through.
 type model struct {
 	window int

@@ -111,11 +111,12 @@ func (r *Reader) Number() int64 { return r.count }
 func (r *Reader) BytesRead() int64 { return r.read }
 
 // CountRest reads the input to its end and returns how many lines were not
-// handed out, a refused or torn one included. The reader is used up by it.
+// handed out, a refused or torn one included. A read that failed before is
+// tried again. The reader is used up by it.
 func (r *Reader) CountRest() (int64, error) {
 	lines := int64(bytes.Count(r.buf[r.start:r.end], []byte{'\n'}))
 	torn := r.end > r.start && r.buf[r.end-1] != '\n'
-	for r.err == nil {
+	for once := r.err != io.EOF; once || r.err == nil; once = false {
 		r.start, r.end, r.scan = 0, 0, 0
 		r.fill()
 		if chunk := r.buf[:r.end]; len(chunk) > 0 {

@@ -1,0 +1,73 @@
+package log
+
+import "time"
+
+// retain is the background loop of retention.
+func (s *Store) retain() {
+	ticker := time.NewTicker(s.options.RetentionInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-ticker.C:
+			s.Retain()
+		}
+	}
+}
+
+// Retain applies the retention of all partitions now; the background loop does so each Options.RetentionInterval.
+// Segments go as a whole: one goes by time when its last batch was appended longer ago than RetentionTime, by size when
+// what remains without it still has RetentionBytes. Producers' timestamps play no part.
+func (s *Store) Retain() {
+	now := s.options.Now().UnixNano()
+	for _, p := range s.all() {
+		if s.Err() != nil {
+			return
+		}
+		if err := p.retain(now); err != nil {
+			s.log.Warn("retention failed", "partition", p.id, "err", err)
+		}
+	}
+}
+
+func (p *Partition) retain(now int64) error {
+	p.mu.Lock()
+	c, idle := p.config, len(p.segments) == 0 || p.deleted
+	p.mu.Unlock()
+	if idle || c.Compact || c.RetentionTime <= 0 && c.RetentionBytes <= 0 {
+		return nil
+	}
+	p.write.Lock()
+	defer p.write.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.deleted || len(p.segments) == 0 {
+		return nil
+	}
+	var total int64
+	for _, g := range p.segments {
+		total += g.size
+	}
+	gone := 0
+	for _, g := range p.segments {
+		expired := c.RetentionTime > 0 && g.lastTime < now-int64(c.RetentionTime)
+		last := gone == len(p.segments)-1
+		surplus := c.RetentionBytes > 0 && !last && total-g.size >= c.RetentionBytes
+		if !expired && !surplus || g.size == 0 {
+			break
+		}
+		total -= g.size
+		gone++
+	}
+	if gone == 0 {
+		return nil
+	}
+	start := p.end
+	if gone < len(p.segments) {
+		start = p.segments[gone].base
+	} else {
+		p.sealed = true // the last one has expired as well
+	}
+	return p.advanceLocked(start, nil)
+}

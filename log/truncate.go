@@ -1,0 +1,279 @@
+package log
+
+import (
+	"fmt"
+	"path/filepath"
+)
+
+// TruncateTo removes the suffix from offset end on. end must be a batch boundary between Start and End; what a
+// replication protocol has committed must never be truncated, which is the caller's to assert. Readers see the new end
+// at once; c (may be nil) is told when that is durable. Snapshot then returns the best state at or below the end.
+//
+// The old bytes stay on disk untouched until the truncation is durable: what is appended next goes to a new file.
+func (p *Partition) TruncateTo(end int64, c Completion) error {
+	p.write.Lock()
+	defer p.write.Unlock()
+	if err := p.usable(); err != nil {
+		return err
+	}
+	if end < p.Start() || end > p.end {
+		return fmt.Errorf("truncate partition %s to %d, log is [%d, %d): %w", p.id, end, p.Start(), p.end, ErrOutOfRange)
+	}
+	if !p.journaled {
+		// What stays must be on disk before the journal says that something follows it in another file.
+		if err := p.syncSegments(); err != nil {
+			return err
+		}
+	}
+	generation := p.generation + 1
+	cut, err := p.findCut(end)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err := p.note(entryTruncate, encodeTruncate(end, generation), afterTruncate{p.s, c, cut}); err != nil {
+		return err
+	}
+	p.applyCut(cut, generation)
+	return nil
+}
+
+// cut describes a truncation: the segments that go, and where the one that stays as the last one ends.
+type cut struct {
+	end      int64
+	keep     int // segments
+	position int64
+	lastTime int64
+	last     *segment // nil if none stays
+	trim     bool     // the last one has more than stays
+	removed  []*segment
+}
+
+// afterTruncate removes the cut-off files once the truncation is durable.
+type afterTruncate struct {
+	s *Store
+	c Completion
+	cut
+}
+
+// Complete implements Completion.
+func (a afterTruncate) Complete(err error) {
+	if err == nil {
+		for _, g := range a.removed {
+			a.s.chores.add(chore{kind: choreRemoveSegment, segment: g})
+		}
+		if a.last != nil && a.trim {
+			a.s.chores.add(chore{kind: choreTrim, segment: a.last, size: a.position})
+		}
+	}
+	if a.c != nil {
+		a.c.Complete(err)
+	}
+}
+
+// findCut finds what a truncation to end takes away. The caller holds write.
+func (p *Partition) findCut(end int64) (cut, error) {
+	c := cut{end: end}
+	for c.keep < len(p.segments) && p.segments[c.keep].base < end {
+		c.keep++
+	}
+	c.removed = append([]*segment(nil), p.segments[c.keep:]...)
+	if c.keep == 0 {
+		return c, nil
+	}
+	p.mu.Lock()
+	v := p.viewOf(c.keep - 1)
+	p.mu.Unlock()
+	c.last, c.position, c.lastTime = v.g, v.size, v.g.lastTime
+	if end >= v.next {
+		return c, nil
+	}
+	h, err := p.s.files.acquire(v.g)
+	if err != nil {
+		return c, fmt.Errorf("truncate partition %s: %w", p.id, err)
+	}
+	defer h.release()
+	position, base, err := p.locate(v, h, end)
+	if err != nil {
+		return c, p.unreadable(v, h, end, err)
+	}
+	if base < end {
+		return c, fmt.Errorf("truncate partition %s to %d: a batch at %d reaches beyond it: %w", p.id, end, base, ErrOutOfRange)
+	}
+	c.position, c.trim = position, position < v.size
+	c.lastTime, err = p.timeBefore(v, h, position)
+	return c, err
+}
+
+// timeBefore is the append time of the last batch that ends at or below position.
+func (p *Partition) timeBefore(v view, h *handle, position int64) (int64, error) {
+	e, ok, err := p.lookup(v.g, h, func(x *index) (indexEntry, bool) { return x.byPosition(position - 1) })
+	if err != nil {
+		return 0, err
+	}
+	w := p.s.walkers.get(h.f, 0, position, true)
+	defer p.s.walkers.put(w)
+	if ok {
+		w.at = int64(e.position)
+	}
+	var last int64
+	for w.at < position {
+		b, err := w.next()
+		if err != nil {
+			return 0, p.unreadable(v, h, v.g.base, err)
+		}
+		last = b.AppendTime()
+	}
+	return last, nil
+}
+
+// applyCut carries a truncation out in memory. The caller holds write and mu.
+func (p *Partition) applyCut(c cut, generation uint32) {
+	p.segments = append([]*segment(nil), p.segments[:c.keep]...)
+	if g := c.last; c.trim {
+		// A copy, so that views of readers keep what they saw. The copy shares nothing but the file.
+		short := &segment{p: p, segmentState: g.segmentState, synced: min(g.synced, c.position), namesSaved: g.namesSaved,
+			writeback: g.writeback, found: min(g.found, c.position)}
+		short.size, short.lastTime = c.position, c.lastTime
+		short.verified = span{min(g.verified.from, c.position), min(g.verified.to, c.position)}
+		p.s.files.pass(g, short)
+		p.segments[c.keep-1] = short
+	}
+	p.end, p.generation = c.end, generation
+	p.lastTime = 0
+	if c.last != nil {
+		p.lastTime = c.lastTime
+	}
+	for n := len(p.epochs); n > 0 && p.epochs[n-1].First >= c.end; n-- {
+		p.epochs = p.epochs[: n-1 : n-1]
+	}
+	p.lastEpoch = 0
+	if n := len(p.epochs); n > 0 {
+		p.lastEpoch = p.epochs[n-1].Epoch
+	}
+	if p.snapshot != nil && p.snapshot.offset > c.end {
+		p.snapshot = nil
+	}
+	p.sealed = len(p.segments) > 0
+	p.recent, p.hints = nil, nil
+	if d := p.durable.Load(); d > c.end {
+		p.durable.Store(c.end)
+	}
+	p.dropHoles()
+}
+
+// cut is TruncateTo at recovery.
+func (p *Partition) cut(end int64, generation uint32) (cut, error) {
+	if end < p.start || end > p.end {
+		return cut{}, fmt.Errorf("truncate partition %s to %d, log is [%d, %d): %w", p.id, end, p.start, p.end, ErrCorrupt)
+	}
+	c, err := p.findCut(end)
+	if err == nil {
+		p.applyCut(c, generation)
+	}
+	return c, err
+}
+
+// AdvanceStart removes the prefix below offset start, which must lie between Start and End; a lower one is ignored.
+// Readers see the new start at once; files that lie wholly below it go once that is durable. c may be nil.
+func (p *Partition) AdvanceStart(start int64, c Completion) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.advanceLocked(start, c)
+}
+
+func (p *Partition) advanceLocked(start int64, c Completion) error {
+	if err := p.usable(); err != nil {
+		return err
+	}
+	if start > p.end {
+		return fmt.Errorf("advance start of partition %s to %d, log is [%d, %d): %w", p.id, start, p.start, p.end, ErrOutOfRange)
+	}
+	start = max(start, p.start)
+	removed := append([]*segment(nil), p.below(start)...)
+	change := startChange{start: start, end: p.end, sealed: p.sealed}
+	if err := p.note(entryStart, encodeStart(change), afterAdvance{p.s, c, removed, p.journaled}); err != nil {
+		return err
+	}
+	p.advance(start)
+	return nil
+}
+
+// afterAdvance removes the files below the new start once it is durable.
+type afterAdvance struct {
+	s       *Store
+	c       Completion
+	removed []*segment
+	now     bool // else after the next checkpoint: until then recovery walks through them
+}
+
+// Complete implements Completion.
+func (a afterAdvance) Complete(err error) {
+	if err == nil && a.now {
+		for _, g := range a.removed {
+			a.s.chores.add(chore{kind: choreRemoveSegment, segment: g})
+		}
+	} else if err == nil {
+		a.s.checkpoints.removeLater(a.removed)
+	}
+	if a.c != nil {
+		a.c.Complete(err)
+	}
+}
+
+// below lists the segments that lie wholly below start; the last one only if it will not grow any more. The caller
+// holds mu.
+func (p *Partition) below(start int64) []*segment {
+	n := 0
+	for n+1 < len(p.segments) && p.segments[n+1].base <= start {
+		n++
+	}
+	if n+1 == len(p.segments) && p.sealed && start >= p.end {
+		n++
+	}
+	return p.segments[:n]
+}
+
+// advance carries AdvanceStart out in memory. The caller holds mu.
+func (p *Partition) advance(start int64) {
+	p.segments = append([]*segment(nil), p.segments[len(p.below(start)):]...)
+	p.start = max(p.start, start)
+	for len(p.epochs) > 1 && p.epochs[1].First <= p.start {
+		p.epochs = p.epochs[1:]
+	}
+	p.dropHoles()
+}
+
+// removeStrays removes files of the partition's directory that look like segments or snapshots of the log but are not
+// part of it any more: what a crash kept from being removed.
+func (p *Partition) removeStrays() error {
+	entries, err := p.s.fs.ReadDir(p.dir())
+	if isNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("list partition directory: %w", err)
+	}
+	p.mu.Lock()
+	known := make(map[segmentName]bool, len(p.segments))
+	for _, g := range p.segments {
+		known[g.segmentName] = true
+	}
+	end := p.end
+	p.mu.Unlock()
+	for _, e := range entries {
+		stray := false
+		if name, _, ok := parseSegmentName(e.Name()); ok {
+			stray = !known[name]
+		} else if offset, ok := parseSnapshotName(e.Name()); ok {
+			stray = offset > end
+		}
+		if stray {
+			if err := p.s.fs.Remove(filepath.Join(p.dir(), e.Name())); err != nil {
+				return fmt.Errorf("remove stray file: %w", err)
+			}
+		}
+	}
+	return nil
+}

@@ -179,7 +179,3 @@ func (c *Client) watch() {
 		}
 	}
 }
-
-func errNotYet(op string) error {
-	return &Error{Op: op, Code: "UNSUPPORTED", Partition: -1, Message: "not there yet"}
-}

@@ -159,6 +159,7 @@ func (q *produceRequest) finish() {
 	s, p := q.s, q.s.p
 	p.mu.Lock()
 	s.inflight--
+	s.answered = s.answered || q.lost == nil && s.conn == q.conn
 	for i, b := range q.batches {
 		b.inflight = false
 		b.part.wire--

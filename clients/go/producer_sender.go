@@ -34,6 +34,7 @@ type sender struct {
 	wake      chan struct{}
 	free      []*produceRequest
 
+	answered   bool               // since conn was made
 	compressor *record.Compressor // used by whoever is sending
 	retry      retrier            // used by the goroutine only
 }
@@ -195,13 +196,22 @@ func (s *sender) sendDirectly() {
 }
 
 // prepare connects and sees to the producer's identity; false at the end of the
-// producer. A failure is followed by a pause.
+// producer. A failure is followed by a pause; a connection that was lost before it
+// brought an answer counts as one.
 func (s *sender) prepare() bool {
 	p := s.p
+	p.mu.Lock()
+	lost, answered := s.conn != nil && s.conn.dead.Load(), s.answered
+	p.mu.Unlock()
+	if answered {
+		s.retry.succeeded()
+	} else if lost && pause(p.ctx, s.retry.failed(0)) != nil {
+		return false
+	}
 	k, err := s.node.get(p.ctx, produceLane)
 	if err == nil {
 		p.mu.Lock()
-		s.conn = k
+		s.conn, s.answered = k, s.answered && s.conn == k
 		p.mu.Unlock()
 		err = p.ensureIdentity()
 	}
@@ -209,7 +219,6 @@ func (s *sender) prepare() bool {
 		return false
 	}
 	if err == nil {
-		s.retry.succeeded()
 		return true
 	}
 	failure := wireError("send", "", -1, err)

@@ -1,0 +1,331 @@
+package sequitur
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/sequitur-mq/sequitur/wire"
+)
+
+// maxFetches is how many requests a fetcher has under way, for disjoint partitions. More
+// than one is needed only while some partitions could not be part of the first.
+const maxFetches = 4
+
+// fetcher asks one broker for the partitions that it leads. Guarded by Consumer.mu.
+type fetcher struct {
+	k        *Consumer
+	node     *node
+	parts    []*consumed
+	turn     int // index in parts where the next request begins, so that all get their turn
+	underWay int
+	answered bool // since the last time it connected
+	free     []*fetchCall
+	kick     chan struct{}
+
+	// The goroutine's.
+	retry     retrier
+	connected bool
+	frame     []byte
+}
+
+// place gives a partition to the fetcher of its leader. Lock held.
+func (k *Consumer) place(p *consumed) {
+	n := k.client.leader(p.topic, p.index)
+	if n == nil {
+		// Any fetcher can look up the leader, the next one to be made too.
+		n = k.client.node(k.client.servers[0])
+		p.moved = true
+	}
+	f := k.fetchers[n]
+	if f == nil {
+		f = &fetcher{k: k, node: n, kick: make(chan struct{}, 1), retry: k.client.newRetrier()}
+		k.fetchers[n] = f
+		k.wg.Add(1)
+		go f.run()
+	}
+	if p.fetcher == f {
+		return
+	}
+	if old := p.fetcher; old != nil {
+		for i, other := range old.parts {
+			if other == p {
+				old.parts = append(old.parts[:i:i], old.parts[i+1:]...)
+				break
+			}
+		}
+	}
+	p.fetcher = f
+	f.parts = append(f.parts, p)
+	f.kickOff()
+}
+
+func (f *fetcher) kickOff() {
+	select {
+	case f.kick <- struct{}{}:
+	default:
+	}
+}
+
+// kickAll has all fetchers look for work. Lock held.
+func (k *Consumer) kickAll() {
+	for _, f := range k.fetchers {
+		f.kickOff()
+	}
+}
+
+// fetchCall is one request under way.
+type fetchCall struct {
+	f     *fetcher
+	req   wire.FetchRequest
+	resp  wire.FetchResponse
+	parts []*consumed
+	gens  []uint64
+	found []fetched
+	began time.Time
+}
+
+// run is the fetcher's goroutine: it sends requests. Answers are taken in on the
+// connection's read loop.
+func (f *fetcher) run() {
+	k := f.k
+	defer k.wg.Done()
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		k.mu.Lock()
+		lookUp := f.movedTopics()
+		call, wait := f.plan()
+		k.mu.Unlock()
+		switch {
+		case len(lookUp) > 0:
+			if call != nil {
+				f.cancel(call)
+			}
+			f.findLeaders(lookUp)
+		case call != nil:
+			f.send(call)
+		default:
+			timer.Reset(wait)
+			select {
+			case <-f.kick:
+			case <-timer.C:
+			case <-k.ctx.Done():
+			}
+		}
+		if k.ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// plan makes the next request, or says how long to wait if nobody kicks before. Lock
+// held.
+func (f *fetcher) plan() (*fetchCall, time.Duration) {
+	k := f.k
+	wait := time.Hour
+	room := min(k.opts.prefetchBytes-k.buffered-k.reserved, k.opts.fetchBytes)
+	// Below a quarter of the usual size it pays to wait for the reader.
+	if f.underWay >= maxFetches || k.buffered+k.reserved > 0 && room < min(k.opts.fetchBytes, k.opts.prefetchBytes)/4 {
+		return nil, wait
+	}
+	room = max(room, 1)
+	now := k.client.now()
+	share := k.opts.prefetchBytes / max(len(k.parts), 1)
+	var call *fetchCall
+	for i := range f.parts {
+		p := f.parts[(f.turn+i)%len(f.parts)]
+		if p.inFetch || p.failed != nil || p.moved || p.buffered > max(share, k.opts.partitionBytes) || p.until >= 0 && p.next >= p.until {
+			continue
+		}
+		if p.ready > now {
+			wait = min(wait, time.Duration(p.ready-now))
+			continue
+		}
+		if call == nil {
+			call = f.newCall()
+			call.req.MaxBytes = uint32(room)
+		}
+		if p.verify {
+			call.req.Flags |= wire.FetchVerify
+		}
+		p.inFetch = true
+		call.parts = append(call.parts, p)
+		call.gens = append(call.gens, p.gen)
+		call.req.Parts = append(call.req.Parts, wire.FetchPart{Topic: p.topic.uuid, Partition: uint32(p.index), Offset: p.next})
+	}
+	if call == nil {
+		return nil, wait
+	}
+	each := uint32(max(min(k.opts.partitionBytes, room), room/len(call.parts)))
+	for i := range call.req.Parts {
+		call.req.Parts[i].MaxBytes = each
+	}
+	f.underWay++
+	k.reserved += room
+	return call, 0
+}
+
+func (f *fetcher) newCall() *fetchCall {
+	if n := len(f.free); n > 0 {
+		call := f.free[n-1]
+		f.free = f.free[:n-1]
+		clear(call.parts)
+		call.parts, call.gens = call.parts[:0], call.gens[:0]
+		call.req.Parts, call.req.Flags = call.req.Parts[:0], 0
+		return call
+	}
+	o := &f.k.opts
+	return &fetchCall{f: f, req: wire.FetchRequest{MaxWaitMs: uint32(o.maxWait.Milliseconds()), MinBytes: uint32(o.minBytes)}}
+}
+
+// send sends a request, connecting if need be. After a failure it pauses.
+func (f *fetcher) send(call *fetchCall) {
+	k := f.k
+	c, err := f.connect()
+	if err == nil {
+		var h wire.FrameHeader
+		if h, err = c.header(wire.KindFetch, 0); err == nil {
+			call.began = time.Now()
+			if h.Correlation, err = c.register(call, k.opts.maxWait); err == nil {
+				f.frame = wire.AppendFrame(f.frame[:0], h, &call.req, 0)
+				_ = c.write(f.frame) // a failed write fails the call
+				return
+			}
+		}
+	}
+	e := wireError("fetch", "", -1, err)
+	wait := f.retry.failed(e.after)
+	k.mu.Lock()
+	k.lastErr = e
+	for _, p := range call.parts {
+		if !e.Retriable {
+			k.end(p, p.gen, e)
+		} else if f.retry.failures > 1 {
+			p.moved = true // perhaps somebody else leads by now
+		}
+	}
+	f.finish(call)
+	k.mu.Unlock()
+	_ = pause(k.ctx, wait)
+}
+
+// connect returns a connection. One that was lost before it brought an answer counts as
+// a failure to connect, so that retries slow down.
+func (f *fetcher) connect() (*conn, error) {
+	if c := f.node.live(fetchLane); c != nil {
+		return c, nil
+	}
+	f.k.mu.Lock()
+	answered := f.answered
+	f.answered = false
+	f.k.mu.Unlock()
+	if answered {
+		f.retry.succeeded()
+	} else if f.connected {
+		if err := pause(f.k.ctx, f.retry.failed(0)); err != nil {
+			return nil, err
+		}
+	}
+	c, err := f.node.get(f.k.ctx, fetchLane)
+	f.connected = err == nil
+	return c, err
+}
+
+// cancel takes back a request that was not sent.
+func (f *fetcher) cancel(call *fetchCall) {
+	f.k.mu.Lock()
+	defer f.k.mu.Unlock()
+	f.finish(call)
+}
+
+// finish ends a request, whose memory may be used again. Lock held.
+func (f *fetcher) finish(call *fetchCall) {
+	f.underWay--
+	f.free = append(f.free, call)
+	f.k.reserved -= int(call.req.MaxBytes)
+	for i, p := range call.parts {
+		if p.gen == call.gens[i] {
+			p.inFetch = false
+		}
+	}
+	f.kickOff()
+}
+
+// movedTopics returns topics whose metadata are stale, by a partition of them. Lock
+// held.
+func (f *fetcher) movedTopics() map[string]*topicInfo {
+	var topics map[string]*topicInfo
+	for _, p := range f.parts {
+		if p.moved {
+			if topics == nil {
+				topics = map[string]*topicInfo{}
+			}
+			topics[p.name] = p.topic
+		}
+	}
+	return topics
+}
+
+// findLeaders refreshes the metadata of topics and moves their partitions. After a
+// failure it pauses.
+func (f *fetcher) findLeaders(topics map[string]*topicInfo) {
+	k := f.k
+	for name, stale := range topics {
+		t, err := k.client.refreshTopic(k.ctx, "fetch", name, stale)
+		if err == nil && t.uuid != stale.uuid {
+			err = wire.Errorf(wire.CodeUnknownTopic, "the topic was deleted and created again; make a new consumer")
+		}
+		k.mu.Lock()
+		found := true
+		for _, p := range append([]*consumed(nil), f.parts...) {
+			if p.name != name || !p.moved {
+				continue
+			}
+			if err != nil {
+				if e := wireError("fetch", name, p.index, err); !e.Retriable {
+					p.moved = false
+					k.end(p, p.gen, e)
+				}
+				k.lastErr, found = err, false
+				continue
+			}
+			p.topic, p.moved = t, false
+			k.place(p)
+			found = found && !p.moved
+		}
+		k.mu.Unlock()
+		if found {
+			continue
+		}
+		if pause(k.ctx, f.retry.failed(0)) != nil {
+			return
+		}
+	}
+}
+
+// end stops the fetching of a partition with an error, behind what is queued. Lock held.
+func (k *Consumer) end(p *consumed, gen uint64, err *Error) {
+	if p.failed != nil || p.gen != gen {
+		return
+	}
+	e := *err
+	e.Op, e.Topic, e.Partition = "fetch", p.name, p.index
+	p.failed = &e
+	k.push(chunk{part: p, gen: gen, jump: -1, err: &e})
+}
+
+// push queues a chunk for the reader. Lock held.
+func (k *Consumer) push(c chunk) {
+	k.queue.push(c)
+	c.part.buffered += len(c.batches)
+	k.buffered += len(c.batches)
+	select {
+	case k.arrived <- struct{}{}:
+	default:
+	}
+}
+
+func wireCorrupt(p *consumed, from, to int64, message string) *Error {
+	return &Error{Code: Code(wire.CodeCorrupt.String()), Op: "fetch", Topic: p.name, Partition: p.index, From: from, To: to,
+		Message: fmt.Sprintf("offsets %d to %d are damaged: %s; seek to %d to go on behind them, or use WithSkipCorrupt", from, to-1, message, to)}
+}

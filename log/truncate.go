@@ -178,11 +178,14 @@ func (p *Partition) cut(end int64, generation uint32) (cut, error) {
 // AdvanceStart removes the prefix below offset start, which must lie between Start and End; a lower one is ignored.
 // Readers see the new start at once; files that lie wholly below it go once that is durable. c may be nil.
 func (p *Partition) AdvanceStart(start int64, c Completion) error {
+	p.write.Lock() // appends look for the active segment under write alone
+	defer p.write.Unlock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.advanceLocked(start, c)
 }
 
+// advanceLocked is AdvanceStart. The caller holds write and mu.
 func (p *Partition) advanceLocked(start int64, c Completion) error {
 	if err := p.usable(); err != nil {
 		return err

@@ -107,6 +107,9 @@ type Options struct {
 	ScrubInterval      time.Duration // default 24 h for a whole round; negative: none
 	CompactInterval    time.Duration // pause between compaction rounds; default 30 s; negative: none
 
+	ScrubRate   int64 // bytes/s; default: what takes half a ScrubInterval for all there is, within 1 to 64 MiB/s
+	CompactRate int64 // bytes/s read and written by compaction; default 100 MiB/s; negative: unlimited
+
 	Limits record.Limits // of what Append accepts; default record.DefaultLimits
 }
 
@@ -144,6 +147,7 @@ func (o Options) withDefaults() Options {
 	o.RetentionInterval = orDefault(o.RetentionInterval, 30*time.Second)
 	o.ScrubInterval = orDefault(o.ScrubInterval, 24*time.Hour)
 	o.CompactInterval = orDefault(o.CompactInterval, 30*time.Second)
+	o.CompactRate = orDefault(o.CompactRate, 100<<20)
 	if o.MaxOpenFiles <= 0 {
 		o.MaxOpenFiles = openFilesDefault(12000)
 	}

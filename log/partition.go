@@ -48,6 +48,7 @@ type Partition struct {
 	snapshotter func() (int64, []byte)
 	recent      *recent
 	hints       *hints
+	compact     *compactState
 }
 
 // EpochStart says at which offset a leader's epoch began.

@@ -42,11 +42,11 @@ func (p *Partition) nextGeneration() uint32 {
 func (p *Partition) findRun(r replacement) (int, error) {
 	at := slices.IndexFunc(p.segments, func(g *segment) bool { return len(r.replaced) > 0 && g.segmentName == r.replaced[0] })
 	if at < 0 || at+len(r.replaced) > len(p.segments) || r.generation <= p.generation || r.with.generation != r.generation {
-		return 0, fmt.Errorf("replace segments of partition %s: they changed meanwhile", p.id)
+		return 0, fmt.Errorf("replace segments of partition %s: %w", p.id, errChanged)
 	}
 	for i, name := range r.replaced {
 		if p.segments[at+i].segmentName != name {
-			return 0, fmt.Errorf("replace segments of partition %s: they changed meanwhile", p.id)
+			return 0, fmt.Errorf("replace segments of partition %s: %w", p.id, errChanged)
 		}
 	}
 	return at, nil

@@ -9,6 +9,8 @@ import (
 type counters struct {
 	tailHits, tailMisses atomic.Uint64
 	holes                atomic.Uint64
+	compact              compactStats
+	scrub                scrubStats
 }
 
 // Stats describes the store. Counters are since Open.
@@ -34,6 +36,8 @@ type Stats struct {
 	Full            bool // appends are refused
 	Holes           uint64
 	Recovery        time.Duration // what Open took
+	Compact         CompactStats
+	Scrub           ScrubStats
 }
 
 // Stats reads the counters.
@@ -47,6 +51,7 @@ func (s *Store) Stats() Stats {
 		OpenFiles: s.files.open(), DiskFree: s.reserve.free.Load(), Full: s.reserve.full.Load(),
 		Holes: s.counters.holes.Load(), Recovery: s.started,
 	}
+	st.Compact, st.Scrub = s.counters.compact.stats(), s.counters.scrub.stats()
 	s.mu.RLock()
 	st.Partitions = len(s.partitions)
 	s.mu.RUnlock()

@@ -160,6 +160,9 @@ func (p *Partition) applyCut(c cut, generation uint32) {
 	if d := p.durable.Load(); d > c.end {
 		p.durable.Store(c.end)
 	}
+	if p.compact != nil {
+		p.compact.truncated(c.end)
+	}
 	p.dropHoles()
 }
 

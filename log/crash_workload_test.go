@@ -1,0 +1,369 @@
+package log
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/sequitur-mq/sequitur/internal/vfs"
+	"github.com/sequitur-mq/sequitur/record"
+)
+
+// workload drives a store through everything that changes its files, and notes in the model what was asked for and
+// what was acknowledged.
+type workload struct {
+	dir   string
+	fs    *vfs.Mem
+	rng   *rand.Rand
+	model *model
+	store *Store
+	clock atomic.Int64
+	tune  func(*Options)
+
+	builder *record.Builder
+	comp    *record.Compressor
+	seqs    map[ID]uint32
+	full    bool // the disk may be full: refusals are fine
+}
+
+const (
+	partAlways   = iota // fsync always, small segments: rolls, truncation, prefix deletes, values
+	partInterval        // fsync interval
+	partNever           // fsync never
+	partRetained        // retention by size
+	partCompact         // key compaction
+	partChanging        // changes its fsync mode
+	partDeleted         // deleted and created again, several times
+	partCount
+)
+
+func workloadID(n int) ID { return ID{Topic: [16]byte{15: byte(n + 1)}, Partition: uint32(n)} }
+
+func workloadConfig(n int) Config {
+	c := Config{SegmentBytes: 8 << 10, FsyncInterval: time.Millisecond}
+	switch n {
+	case partInterval:
+		c.Fsync = FsyncInterval
+	case partNever:
+		c.Fsync = FsyncNever
+	case partRetained:
+		c.RetentionBytes = 12 << 10
+	case partCompact:
+		c.Compact, c.TombstoneRetention = true, 1000*time.Hour
+	}
+	return c.withDefaults()
+}
+
+func newWorkload(fsys *vfs.Mem, seed uint64) *workload {
+	w := &workload{
+		dir: "/var/data", fs: fsys, rng: rand.New(rand.NewPCG(seed, 7)), model: newModel(),
+		builder: record.NewBuilder(0), comp: record.NewCompressor(), seqs: map[ID]uint32{},
+	}
+	w.clock.Store(1_700_000_000_000_000_000)
+	return w
+}
+
+func (w *workload) options(fsys vfs.FS) Options {
+	o := Options{
+		FS:               fsys,
+		Now:              func() time.Time { return time.Unix(0, w.clock.Load()) },
+		JournalFileBytes: minJournalFileBytes, JournalMaxBytes: 3 * minJournalFileBytes,
+		TailBytes: 16 << 10, ReserveBytes: -1, BallastBytes: -1,
+		CheckpointInterval: 1000 * time.Hour, RetentionInterval: 1000 * time.Hour,
+		ScrubInterval: -1, CompactInterval: -1,
+	}
+	if w.tune != nil {
+		w.tune(&o)
+	}
+	return o
+}
+
+// errStopped ends a workload whose store has failed.
+var errStopped = errors.New("workload stopped")
+
+// run opens the store and does rounds of random work. It returns nil, or errStopped once storage failed.
+func (w *workload) run(rounds int) (err error) {
+	defer func() {
+		if errors.Is(err, ErrStorageFailed) || errors.Is(err, vfs.ErrCrashed) {
+			err = errStopped
+		}
+	}()
+	if w.store, err = Open(w.dir, w.options(w.fs)); err != nil {
+		return err
+	}
+	if err := w.create(partAlways, partInterval, partNever, partRetained, partCompact, partChanging, partDeleted); err != nil {
+		return err
+	}
+	if p, ok := w.store.Partition(workloadID(partAlways)); ok {
+		p.SetSnapshotter(w.snapshotter(p))
+	}
+	for range rounds {
+		if err := w.step(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// step does one thing. The weights make appends the rule, so that the journal goes round.
+func (w *workload) step() error {
+	switch n := w.rng.IntN(100); {
+	case n < 62:
+		return w.burst()
+	case n < 68:
+		return w.put()
+	case n < 72:
+		return w.truncate()
+	case n < 75:
+		return w.advance()
+	case n < 80:
+		return w.reconfigure()
+	case n < 88:
+		return w.background(w.store.checkpoints.once(false))
+	case n < 92:
+		w.store.Retain()
+		return w.store.Err()
+	case n < 96:
+		return w.background(w.store.Compact(true))
+	case n < 98:
+		return w.recreate()
+	}
+	return w.reopen()
+}
+
+func (w *workload) background(err error) error {
+	if w.full && vfs.IsDiskFull(err) {
+		return nil
+	}
+	return err
+}
+
+func (w *workload) create(parts ...int) error {
+	var specs []Spec
+	var changes []*modelChange
+	for _, n := range parts {
+		c := &modelChange{kind: didCreate, config: workloadConfig(n)}
+		w.model.begin(workloadID(n), c)
+		changes = append(changes, c)
+		specs = append(specs, Spec{workloadID(n), workloadConfig(n)})
+	}
+	if err := w.store.Create(specs...); err != nil {
+		return err
+	}
+	w.model.ack(changes...)
+	return nil
+}
+
+// recreate deletes a partition, and creates one of the same name where its directory is gone already.
+func (w *workload) recreate() error {
+	id := workloadID(partDeleted)
+	if _, ok := w.store.Partition(id); ok {
+		c := &modelChange{kind: didDelete}
+		w.model.begin(id, c)
+		if err := w.store.Delete(id); err != nil {
+			return err
+		}
+		w.model.ack(c)
+		return nil
+	}
+	err := w.create(partDeleted)
+	if errors.Is(err, ErrExists) {
+		p := w.model.parts[id]
+		w.model.refuse(id, p.changes[len(p.changes)-1])
+		return nil
+	}
+	return err
+}
+
+// burst appends to some partitions without waiting, then waits for all.
+func (w *workload) burst() error {
+	n := 1 + w.rng.IntN(6)
+	done := make(chan error, n)
+	pending := 0
+	for range n {
+		part := w.rng.IntN(partCount)
+		waits, err := w.append(part, done)
+		if err != nil {
+			return err
+		}
+		if waits {
+			pending++
+		}
+	}
+	return drain(done, pending)
+}
+
+func drain(done chan error, n int) (err error) {
+	for range n {
+		err = errors.Join(err, <-done)
+	}
+	return err
+}
+
+func (w *workload) append(part int, done chan error) (pending bool, err error) {
+	id := workloadID(part)
+	p, ok := w.store.Partition(id)
+	if !ok {
+		return false, nil
+	}
+	b, err := w.batch(p, part)
+	if err != nil {
+		return false, err
+	}
+	c := &modelChange{kind: didAppend, batch: b}
+	w.model.begin(id, c)
+	pending, err = p.Append(b, &modelAck{w.model, []*modelChange{c}, done})
+	switch {
+	case errors.Is(err, ErrStorageFull) && w.full:
+		w.model.refuse(id, c)
+		return false, nil
+	case err != nil:
+		return false, err
+	case pending:
+		w.model.mu.Lock()
+		c.hard = true
+		w.model.mu.Unlock()
+	default:
+		w.model.ack(c)
+	}
+	return pending, nil
+}
+
+// batch makes the next batch of a partition: some records under few keys, now and then a tombstone, all codecs.
+func (w *workload) batch(p *Partition, part int) (record.Batch, error) {
+	w.builder.Reset()
+	now := w.clock.Add(1_000_000)
+	for range 1 + w.rng.IntN(5) {
+		key := fmt.Appendf(nil, "key-%d", w.rng.IntN(12))
+		value := make([]byte, w.rng.IntN(700))
+		for i := range value {
+			value[i] = byte(w.rng.IntN(7)) // compressible
+		}
+		switch w.rng.IntN(12) {
+		case 0:
+			value = nil
+		case 1:
+			key = nil
+		}
+		w.builder.Append(now/1e6, key, value, nil)
+	}
+	id := p.ID()
+	built, err := w.builder.Build(w.comp, record.Codec(w.rng.IntN(3)), uint64(part+1), 1, w.seqs[id])
+	if err != nil {
+		return nil, err
+	}
+	b := append(record.Batch(nil), built...)
+	w.seqs[id] = b.NextSequence()
+	b.Stamp(p.End(), p.LastEpoch()+uint32(w.rng.IntN(20)/19), now)
+	return b, nil
+}
+
+func (w *workload) put() error {
+	id := workloadID(w.rng.IntN(partCount))
+	p, ok := w.store.Partition(id)
+	if !ok {
+		return nil
+	}
+	c := &modelChange{kind: didValue, key: uint8(w.rng.IntN(3)), value: fmt.Appendf(nil, "v%d", w.rng.IntN(1000))}
+	if w.rng.IntN(5) == 0 {
+		c.value = nil
+	}
+	return w.journaled(id, c, func(a Completion) error { return p.PutValue(c.key, c.value, a) })
+}
+
+// journaled asks for a change and waits for it.
+func (w *workload) journaled(id ID, c *modelChange, ask func(Completion) error) error {
+	done := make(chan error, 1)
+	w.model.begin(id, c)
+	if err := ask(&modelAck{w.model, []*modelChange{c}, done}); err != nil {
+		if w.full && vfs.IsDiskFull(err) {
+			w.model.refuse(id, c)
+			return nil
+		}
+		return err
+	}
+	return <-done
+}
+
+// truncate cuts a suffix at a batch boundary.
+func (w *workload) truncate() error {
+	part := []int{partAlways, partNever, partInterval, partChanging}[w.rng.IntN(4)]
+	id := workloadID(part)
+	p, ok := w.store.Partition(id)
+	if !ok {
+		return nil
+	}
+	state := w.model.parts[id].newestState()
+	n := len(state.batches)
+	if n == 0 {
+		return nil
+	}
+	keep := n - 1 - w.rng.IntN(min(n, 12))
+	c := &modelChange{kind: didTruncate, offset: state.batches[keep].BaseOffset()}
+	return w.journaled(id, c, func(a Completion) error { return p.TruncateTo(c.offset, a) })
+}
+
+// advance moves the log start.
+func (w *workload) advance() error {
+	part := []int{partAlways, partNever, partInterval, partChanging}[w.rng.IntN(4)]
+	id := workloadID(part)
+	p, ok := w.store.Partition(id)
+	if !ok {
+		return nil
+	}
+	state := w.model.parts[id].newestState()
+	if state.end <= state.start {
+		return nil
+	}
+	c := &modelChange{kind: didStart, offset: state.start + w.rng.Int64N(state.end-state.start+1)/2}
+	return w.journaled(id, c, func(a Completion) error { return p.AdvanceStart(c.offset, a) })
+}
+
+func (w *workload) reconfigure() error {
+	id := workloadID(partChanging)
+	p, ok := w.store.Partition(id)
+	if !ok {
+		return nil
+	}
+	c := &modelChange{kind: didConfig, config: workloadConfig(partChanging)}
+	c.config.Fsync = FsyncMode(w.rng.IntN(3))
+	w.model.begin(id, c)
+	if err := p.SetConfig(c.config); err != nil {
+		return err
+	}
+	w.model.ack(c)
+	return nil
+}
+
+func (w *workload) reopen() error {
+	if err := w.store.Close(); err != nil {
+		return err
+	}
+	s, err := Open(w.dir, w.options(w.fs))
+	if err != nil {
+		return err
+	}
+	w.store = s
+	if p, ok := w.store.Partition(workloadID(partAlways)); ok {
+		p.SetSnapshotter(w.snapshotter(p))
+	}
+	return nil
+}
+
+// snapshotter captures a state that names the offset it is for.
+func (w *workload) snapshotter(p *Partition) func() (int64, []byte) {
+	return func() (int64, []byte) {
+		end := p.End()
+		return end, fmt.Appendf(nil, "state at %d", end)
+	}
+}
+
+// close ends the store, whatever became of it.
+func (w *workload) close() error {
+	if w.store == nil {
+		return nil
+	}
+	return w.store.Close()
+}

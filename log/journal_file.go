@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io/fs"
+	"math"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -247,46 +248,50 @@ func (j *journal) chooseMode(jf *journalFile) error {
 		j.buffered = j.buffered || !jf.direct
 		return nil
 	}
-	direct, err := probe(jf.f, false)
-	if err != nil {
-		j.buffered = true // it opened, but does not take writes
-		return j.reopen(jf)
-	}
 	bf, err := j.fs.OpenReadWrite(jf.name)
 	if err != nil {
 		return fmt.Errorf("probe journal: %w", err)
 	}
 	defer bf.Close()
-	buffered, err := probe(bf, true)
+	slower, err := directIsSlower(jf.f, bf)
 	if err != nil {
 		return fmt.Errorf("probe journal: %w", err)
 	}
-	if direct > buffered+buffered/4 {
+	if slower {
 		j.buffered = true
 		return j.reopen(jf)
 	}
 	return nil
 }
 
-// probe writes blank blocks to a blank file and returns the median time.
-func probe(f vfs.File, sync bool) (time.Duration, error) {
-	const rounds = 7
+// directIsSlower writes blank blocks to a blank file in both ways by turns and compares the best time of each: whatever
+// else the machine does makes single times longer, never shorter. A file that opened for direct writes but does not
+// take them counts as slower.
+func directIsSlower(direct, buffered vfs.File) (bool, error) {
+	const rounds = 8
 	block := vfs.AlignedBuffer(journalBlock)
-	var took [rounds]time.Duration
-	for i := range took {
+	write := func(f vfs.File, round int64) (time.Duration, error) {
 		start := time.Now()
-		if _, err := f.WriteAt(block, int64(1+i)*journalBlock); err != nil {
-			return 0, err
-		}
-		if sync {
-			if err := f.Sync(); err != nil {
-				return 0, err
-			}
-		}
-		took[i] = time.Since(start)
+		_, err := f.WriteAt(block, (1+round)*journalBlock)
+		return time.Since(start), err
 	}
-	slices.Sort(took[:])
-	return took[rounds/2], nil
+	bestDirect, bestBuffered := time.Duration(math.MaxInt64), time.Duration(math.MaxInt64)
+	for i := range int64(rounds) {
+		took, err := write(direct, i)
+		if err != nil {
+			return true, nil
+		}
+		bestDirect = min(bestDirect, took)
+		start := time.Now()
+		if _, err := write(buffered, i); err != nil {
+			return false, err
+		}
+		if err := buffered.Sync(); err != nil {
+			return false, err
+		}
+		bestBuffered = min(bestBuffered, time.Since(start))
+	}
+	return bestDirect > bestBuffered+bestBuffered/4, nil
 }
 
 // reopen opens the file again after the mode has changed.

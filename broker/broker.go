@@ -1,0 +1,217 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sequitur-mq/sequitur/consensus"
+	"github.com/sequitur-mq/sequitur/log"
+	"github.com/sequitur-mq/sequitur/replication/replica"
+	"github.com/sequitur-mq/sequitur/wire"
+)
+
+// A Broker is a running broker.
+type Broker struct {
+	cfg     Config
+	log     *slog.Logger
+	started time.Time
+
+	store   *log.Store
+	meta    *consensus.Local
+	topics  *topics
+	handler *handler
+	server  *server
+
+	fatal    chan error // holds the first failure
+	failure  atomic.Pointer[error]
+	stopping atomic.Bool
+	stop     sync.Once
+	stopped  error
+}
+
+// Start starts a broker: when it returns, clients are served. Errors say what
+// to do; those of the data directory are log's (errors.Is with log.ErrLocked,
+// log.ErrCorrupt, log.ErrVersion). ctx bounds nothing but the start.
+func Start(ctx context.Context, cfg Config) (*Broker, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	b := &Broker{cfg: cfg, log: cfg.Logger, started: time.Now(), fatal: make(chan error, 1)}
+	b.tune()
+	// The address first: whoever starts a second broker by mistake learns it
+	// before anything is touched. Nobody is answered before all is open.
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen for clients: %w", err)
+	}
+	if err := b.open(listener); err != nil {
+		listener.Close()
+		return nil, err
+	}
+	b.server.start()
+	return b, nil
+}
+
+// tune sets what belongs to the process rather than to a broker.
+func (b *Broker) tune() {
+	if err := raiseFileLimit(); err != nil {
+		b.log.Warn("the limit of open files was not raised", "error", err)
+	}
+	if _, set := os.LookupEnv("GOGC"); !set && b.cfg.GCPercent > 0 {
+		debug.SetGCPercent(b.cfg.GCPercent)
+	}
+	if _, set := os.LookupEnv("GOMEMLIMIT"); !set && b.cfg.MemoryLimit > 0 {
+		debug.SetMemoryLimit(int64(b.cfg.MemoryLimit))
+	}
+}
+
+// open opens everything from the disk up. What was opened is closed again if
+// something fails.
+func (b *Broker) open(listener net.Listener) (err error) {
+	if b.store, err = b.openStore(); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			if b.meta != nil {
+				b.meta.Close()
+			}
+			err = errors.Join(err, b.store.Close())
+		}
+	}()
+	b.topics = newTopics(b.store, b.log, b.openReplica)
+	b.meta, err = consensus.OpenLocal(b.store, consensus.LocalOptions{Logger: b.log, OnChanges: b.changed})
+	if err != nil {
+		return err
+	}
+	h := &handler{
+		cfg: &b.cfg, log: b.log, now: time.Now, metrics: &metrics{},
+		node: b.store.Identity().Node, cluster: wire.UUID(b.store.Identity().Cluster),
+		advertise: b.cfg.Advertise, meta: b.meta, topics: b.topics, describe: b.Describe,
+		fetchBudget: newBudget(int64(b.cfg.FetchMemoryBytes)),
+	}
+	if h.advertise == "" {
+		h.advertise = listener.Addr().String()
+	}
+	var purge []wire.UUID
+	b.meta.View(func(m *consensus.Machine) {
+		h.producers = newProducers(m)
+		purge, err = b.topics.load(m)
+	})
+	if err != nil {
+		return fmt.Errorf("take over the metadata: %w", err)
+	}
+	b.purge(purge)
+	b.handler = h
+	b.server = newServer(h, listener)
+	return nil
+}
+
+func (b *Broker) openStore() (*log.Store, error) {
+	dir, err := filepath.Abs(b.cfg.DataDir)
+	if err != nil {
+		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	return log.Open(dir, log.Options{
+		Logger:             b.log,
+		OnFatal:            b.fail,
+		JournalFileBytes:   int64(b.cfg.JournalFileBytes),
+		JournalMaxBytes:    int64(b.cfg.JournalBytes),
+		TailBytes:          int64(b.cfg.TailBytes),
+		ReserveBytes:       int64(b.cfg.ReserveBytes),
+		CheckpointInterval: time.Duration(b.cfg.CheckpointInterval),
+		RetentionInterval:  time.Duration(b.cfg.RetentionInterval),
+		ScrubInterval:      time.Duration(orOff(b.cfg.ScrubInterval)),
+	})
+}
+
+// orOff turns our 0 for "off" into the log's, which is negative.
+func orOff[T ~int64](v T) T {
+	if v == 0 {
+		return -1
+	}
+	return v
+}
+
+func (b *Broker) openReplica(p *log.Partition) (*replica.Replica, error) {
+	return replica.Open(p, replica.Options{NodeID: b.store.Identity().Node, Logger: b.log, OnFatal: b.fail})
+}
+
+// changed follows the metadata, on the goroutine of its driver.
+func (b *Broker) changed(changes []consensus.Change) { b.purge(b.topics.changed(changes)) }
+
+// purge drops the tombstones of topics that are gone from disk. If that fails
+// the next start does it.
+func (b *Broker) purge(gone []wire.UUID) {
+	if len(gone) > 0 {
+		b.meta.Propose(consensus.PurgeTopics{IDs: gone}, func(consensus.Result, error) {})
+	}
+}
+
+// fail reports the first failure that ends the broker.
+func (b *Broker) fail(err error) {
+	if b.failure.CompareAndSwap(nil, &err) {
+		b.fatal <- err
+	}
+}
+
+// Addr is the address that the native protocol is served on.
+func (b *Broker) Addr() string { return b.server.listener.Addr().String() }
+
+// Err receives the failure that makes the broker useless: storage that cannot be
+// trusted any more. Nothing is acknowledged after it; the caller shuts the
+// broker down and ends the process.
+func (b *Broker) Err() <-chan error { return b.fatal }
+
+// Health returns nil, or why the process cannot recover by itself.
+func (b *Broker) Health() error {
+	if err := b.failure.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// Ready returns nil, or why requests are not served at present.
+func (b *Broker) Ready() error {
+	switch {
+	case b.stopping.Load():
+		return errDraining
+	case b.Health() != nil:
+		return b.Health()
+	case b.store.Stats().Full:
+		return log.ErrStorageFull
+	}
+	return nil
+}
+
+// Shutdown stops the broker: no more connections and requests, what is in
+// flight is answered, within ctx and the shutdown timeout, then the log is
+// closed, so that the next start has nothing to recover. Further calls wait
+// for the first and return the same.
+func (b *Broker) Shutdown(ctx context.Context) error {
+	b.stop.Do(func() {
+		b.stopping.Store(true)
+		ctx, cancel := context.WithTimeout(ctx, time.Duration(b.cfg.ShutdownTimeout))
+		defer cancel()
+		b.server.stop(ctx)
+		b.meta.Close()
+		b.topics.close()
+		b.stopped = b.store.Close()
+	})
+	return b.stopped
+}
+
+// Close is Shutdown without a limit but the shutdown timeout.
+func (b *Broker) Close() error { return b.Shutdown(context.Background()) }

@@ -108,19 +108,26 @@ func (p *Partition) appendFailed(err error) error {
 
 // commit queues the batches for the journal and shows them to readers. The caller holds write.
 func (p *Partition) commit(g *segment, batches []byte, a appended, c Completion, tail tailRef) error {
-	var tickets [4]ticket
-	list := tickets[:0]
-	if p.journaled {
-		list = p.tickets(list, batches, a.next, c)
+	single := ticket{kind: entryBatches, number: p.number, data: batches, p: p, end: a.next, c: c}
+	var several []ticket
+	switch {
+	case !p.journaled:
+	case len(batches) > p.s.journal.maxGroup:
+		several = p.tickets(batches, a.next, c)
+	default:
+		single.crc = checksum(batches)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for i := range list {
-		seq, err := p.s.journal.enqueue(list[i])
-		if err != nil {
+	if p.journaled && several == nil {
+		if err := p.queue(single); err != nil {
 			return err
 		}
-		p.applied = seq
+	}
+	for _, t := range several {
+		if err := p.queue(t); err != nil {
+			return err
+		}
 	}
 	p.extend(g, batches)
 	if tail.slab != nil {
@@ -132,7 +139,7 @@ func (p *Partition) commit(g *segment, batches []byte, a appended, c Completion,
 	p.end, p.lastTime = a.next, a.lastTime
 	if !p.journaled {
 		p.s.journal.touch(p)
-		p.durable.Store(p.end)
+		p.raiseDurable(p.end)
 		if p.config.Fsync == FsyncInterval && !p.unsynced {
 			p.unsynced = true
 			p.s.flusher.add(p)
@@ -141,21 +148,26 @@ func (p *Partition) commit(g *segment, batches []byte, a appended, c Completion,
 	return nil
 }
 
-// tickets makes the journal entries of an append: one, or several if it is larger than a group. The last one carries
-// the completion.
-func (p *Partition) tickets(list []ticket, batches []byte, next int64, c Completion) []ticket {
+// queue hands an entry of batches to the journal. The caller holds mu.
+func (p *Partition) queue(t ticket) error {
+	seq, err := p.s.journal.enqueue(t)
+	if err == nil {
+		p.applied = seq
+	}
+	return err
+}
+
+// tickets makes the journal entries of an append that is larger than a group. The last one carries the completion.
+func (p *Partition) tickets(batches []byte, next int64, c Completion) (list []ticket) {
 	limit := p.s.journal.maxGroup - groupHeaderSize - entryHeaderSize
 	for len(batches) > 0 {
-		n := len(batches)
-		if n > limit {
-			n = 0
-			for n < len(batches) {
-				length := int(record.Batch(batches[n:]).Length())
-				if n > 0 && n+length > limit {
-					break
-				}
-				n += length
+		n := 0
+		for n < len(batches) {
+			length := int(record.Batch(batches[n:]).Length())
+			if n > 0 && n+length > limit {
+				break
 			}
+			n += length
 		}
 		data := batches[:n:n]
 		batches = batches[n:]
@@ -172,7 +184,13 @@ func (p *Partition) tickets(list []ticket, batches []byte, next int64, c Complet
 
 // extend notes in the active segment what was written at its end. The caller holds mu and write.
 func (p *Partition) extend(g *segment, batches []byte) {
+	if g.index == nil { // it was not needed since the store was opened
+		g.index = newIndex(g.size)
+	}
 	at := g.size
+	if g.index == nil {
+		g.index = newIndex(at)
+	}
 	for rest := batches; len(rest) > 0; {
 		b := record.Batch(rest)
 		if e := b.LeaderEpoch(); e != p.lastEpoch || len(p.epochs) == 0 {

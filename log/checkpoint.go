@@ -198,6 +198,7 @@ func (r partitionRecord) partition(s *Store) *Partition {
 		epochs: r.epochs, values: r.values, snapshot: r.snapshot, directorySaved: len(r.segments) > 0,
 	}
 	p.durable.Store(r.end)
+	p.durableCap.Store(maxOffset)
 	if len(r.segments) > 0 {
 		p.segments = make([]*segment, len(r.segments))
 	}

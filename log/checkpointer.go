@@ -108,7 +108,11 @@ func (c *checkpoints) once(clean bool) error {
 		return s.fail(err)
 	}
 	for _, g := range later {
-		s.chores.add(chore{kind: choreRemoveSegment, segment: g})
+		if w := (chore{kind: choreRemoveSegment, segment: g}); !clean {
+			s.chores.add(w)
+		} else if err := s.chores.do(w); err != nil { // the goroutine has ended
+			return err
+		}
 	}
 	c.took.Add(time.Since(began))
 	c.count.Add(1)

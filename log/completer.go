@@ -73,7 +73,7 @@ func (d completion) run() {
 	for i := range d.tickets {
 		t := &d.tickets[i]
 		if d.err == nil && t.p != nil && t.kind == entryBatches {
-			t.p.durable.Store(t.end)
+			t.p.raiseDurable(t.end)
 		}
 		if t.c != nil {
 			t.c.Complete(d.err)

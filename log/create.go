@@ -64,9 +64,11 @@ func (s *Store) prepare(specs []Spec) ([]*Partition, error) {
 }
 
 func newPartition(s *Store, number uint32, id ID, c Config) *Partition {
-	return &Partition{
+	p := &Partition{
 		s: s, id: id, number: number, config: c.withDefaults(), journaled: c.Fsync == FsyncAlways, snapshotFile: -1,
 	}
+	p.durableCap.Store(maxOffset)
+	return p
 }
 
 func (s *Store) journalCreation(list []*Partition) error {
@@ -132,7 +134,10 @@ func (s *Store) Delete(ids ...ID) error {
 	}
 	s.mu.Unlock()
 	for _, p := range list {
-		for _, g := range p.segments {
+		p.mu.Lock()
+		segments := p.segments
+		p.mu.Unlock()
+		for _, g := range segments {
 			s.files.drop(g)
 		}
 		s.chores.add(chore{kind: choreRemovePartition, id: p.id})

@@ -88,7 +88,7 @@ func (p *Partition) completeIndex(g *segment, h *handle) error {
 	}
 	p.mu.Lock()
 	switch {
-	case g.index != x: // somebody else completed it
+	case g.index != x || x != nil && x.from != upto: // somebody else completed it
 	case x == nil:
 		g.index = older
 	default:

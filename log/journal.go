@@ -69,6 +69,7 @@ type journal struct {
 	wantFile bool
 	waiting  bool // the writer waits in next
 	closing  bool
+	ended    bool // the writer has returned
 	err      error
 
 	completer completer
@@ -284,10 +285,10 @@ func (j *journal) keeper() {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for {
-		for !j.wantFile && !j.closing && j.err == nil {
+		for !j.wantFile && !j.ended && j.err == nil {
 			j.keep.Wait()
 		}
-		if j.closing && !j.wantFile || j.err != nil {
+		if j.ended || j.err != nil {
 			return
 		}
 		if len(j.free) > 0 {

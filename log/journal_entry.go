@@ -73,16 +73,14 @@ type groupHeader struct {
 	entriesCRC uint32 // CRC32C of all entry headers, seeded with the header's CRC
 }
 
-// seed binds a group to its file's lap and to its place in it, so that bytes of an earlier lap, or of this lap
-// elsewhere, never validate. The salt is random per lap: a batch's payload cannot imitate a group.
-func (h groupHeader) seed(salt uint64, at int64) uint32 {
-	var b [16]byte
-	binary.LittleEndian.PutUint64(b[:], salt)
-	binary.LittleEndian.PutUint64(b[8:], uint64(at))
-	return crc32.Checksum(b[:], castagnoli)
-}
+const (
+	groupHeaderCRC = 40 // where the header's CRC lies; it covers what precedes it
+	groupSeedShift = 32
+)
 
-const groupHeaderCRC = 36 // where the header's CRC lies; it covers what precedes it
+// seed starts the header's CRC. The salt is random per lap, so a batch's payload cannot imitate a group; with the lap
+// and the block number in the header, bytes of an earlier lap, or of this lap elsewhere, never validate.
+func seed(salt uint64) uint32 { return uint32(salt) ^ uint32(salt>>groupSeedShift) }
 
 // put writes the header without entriesCRC and returns its CRC, the seed of entriesCRC.
 func (h groupHeader) put(b []byte, salt uint64, at int64) uint32 {
@@ -93,13 +91,13 @@ func (h groupHeader) put(b []byte, salt uint64, at int64) uint32 {
 	binary.LittleEndian.PutUint64(b[16:], h.number)
 	binary.LittleEndian.PutUint64(b[24:], h.firstSeq)
 	binary.LittleEndian.PutUint32(b[32:], h.entries)
-	crc := crc32.Update(h.seed(salt, at), castagnoli, b[:groupHeaderCRC])
+	binary.LittleEndian.PutUint32(b[36:], uint32(at/journalBlock))
+	crc := crc32.Update(seed(salt), castagnoli, b[:groupHeaderCRC])
 	binary.LittleEndian.PutUint32(b[groupHeaderCRC:], crc)
-	binary.LittleEndian.PutUint64(b[40:], 0)
 	return crc
 }
 
-func putEntriesCRC(b []byte, crc uint32) { binary.LittleEndian.PutUint32(b[40:], crc) }
+func putEntriesCRC(b []byte, crc uint32) { binary.LittleEndian.PutUint32(b[44:], crc) }
 
 // parseGroupHeader reads a group header at position at of a file with the given lap and salt. ok is false where there
 // is none: stale, torn or never written bytes.
@@ -113,10 +111,11 @@ func parseGroupHeader(b []byte, lap, salt uint64, at int64) (h groupHeader, head
 		number:     binary.LittleEndian.Uint64(b[16:]),
 		firstSeq:   binary.LittleEndian.Uint64(b[24:]),
 		entries:    binary.LittleEndian.Uint32(b[32:]),
-		entriesCRC: binary.LittleEndian.Uint32(b[40:]),
+		entriesCRC: binary.LittleEndian.Uint32(b[44:]),
 	}
-	crc := crc32.Update(h.seed(salt, at), castagnoli, b[:groupHeaderCRC])
-	ok = h.lap == lap && crc == binary.LittleEndian.Uint32(b[groupHeaderCRC:]) &&
+	crc := crc32.Update(seed(salt), castagnoli, b[:groupHeaderCRC])
+	ok = h.lap == lap && binary.LittleEndian.Uint32(b[36:]) == uint32(at/journalBlock) &&
+		crc == binary.LittleEndian.Uint32(b[groupHeaderCRC:]) &&
 		h.length >= groupHeaderSize && uint64(h.length) >= groupHeaderSize+uint64(h.entries)*entryHeaderSize
 	return h, crc, ok
 }

@@ -11,7 +11,7 @@ import (
 // run is the writer goroutine.
 func (j *journal) run() {
 	defer j.done.Done()
-	defer j.completer.close()
+	defer j.end()
 	for {
 		batch, err := j.next()
 		if batch == nil {
@@ -32,6 +32,15 @@ func (j *journal) run() {
 			j.complete(completion{tickets: rest, err: j.latched()}, batch, true)
 		}
 	}
+}
+
+// end lets the completer and the keeper finish after the writer.
+func (j *journal) end() {
+	j.mu.Lock()
+	j.ended = true
+	j.mu.Unlock()
+	j.keep.Broadcast()
+	j.completer.close()
 }
 
 // next waits for tickets and takes all there are. It returns nil when there is nothing more to come, and an error

@@ -17,7 +17,8 @@ type Partition struct {
 	id     ID
 	number uint32 // in journal entries
 
-	durable atomic.Int64 // end of what has the durability that the topic promises
+	durable    atomic.Int64 // end of what has the durability that the topic promises
+	durableCap atomic.Int64 // while truncations are pending: nothing beyond the lowest is durable
 
 	write sync.Mutex
 	mu    sync.Mutex
@@ -33,6 +34,7 @@ type Partition struct {
 	lastEpoch  uint32 // (write)
 	applied    uint64 // sequence number of the last journal entry reflected here
 	sealed     bool   // (write) the next append begins a new segment
+	truncating int    // truncations that are not durable yet
 	segments   []*segment
 	epochs     []EpochStart
 	values     []value
@@ -94,7 +96,17 @@ func (p *Partition) End() int64 {
 }
 
 // Durable is the end of what has the durability that the topic promises. Durable <= End.
-func (p *Partition) Durable() int64 { return p.durable.Load() }
+func (p *Partition) Durable() int64 { return min(p.durable.Load(), p.durableCap.Load()) }
+
+// raiseDurable notes that the log is durable up to end.
+func (p *Partition) raiseDurable(end int64) {
+	for {
+		now := p.durable.Load()
+		if now >= end || p.durable.CompareAndSwap(now, end) {
+			return
+		}
+	}
+}
 
 // LastAppendTime is the append time of the last batch in Unix nanoseconds, 0 if there never was one.
 func (p *Partition) LastAppendTime() int64 {
@@ -145,7 +157,7 @@ func (p *Partition) Stat() PartitionStat {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	st := PartitionStat{
-		Start: p.start, End: p.end, Durable: p.durable.Load(), Segments: len(p.segments),
+		Start: p.start, End: p.end, Durable: p.Durable(), Segments: len(p.segments),
 		LastAppendTime: p.lastTime, Holes: append([]Hole(nil), p.holes...),
 	}
 	for _, g := range p.segments {
@@ -167,15 +179,15 @@ func (p *Partition) SetSnapshotter(fn func() (offset int64, state []byte)) {
 // it returns the log start and nil. state must not be changed.
 func (p *Partition) Snapshot() (offset int64, state []byte) {
 	p.mu.Lock()
-	snap, start, end := p.snapshot, p.start, p.end
+	snap, start, end, saved := p.snapshot, p.start, p.end, p.snapshotFile >= 0
 	p.mu.Unlock()
-	if snap != nil && snap.offset <= end {
-		return snap.offset, snap.state
+	if (snap == nil || snap.offset > end) && saved {
+		snap = p.loadSnapshot(end)
 	}
-	if snap := p.loadSnapshot(end); snap != nil {
-		return snap.offset, snap.state
+	if snap == nil || snap.offset > end {
+		return start, nil
 	}
-	return start, nil
+	return max(snap.offset, start), snap.state
 }
 
 // PutValue stores a small fact about the partition (a fence, a replica-set version), or removes it if data is empty.

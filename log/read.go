@@ -69,7 +69,8 @@ func (p *Partition) read(from, limit int64, maxBytes int, verify bool) (*Chunk, 
 		return nil, err
 	}
 	c.next = from
-	if from == limit {
+	if from == limit || len(p.segments) == 0 {
+		c.next = limit // without segments, all that was there has been compacted away
 		p.mu.Unlock()
 		return c, nil
 	}

@@ -46,7 +46,13 @@ func (s *Store) recover() error {
 		return err
 	}
 	live, free := splitLive(used, c.position)
-	if err := s.journal.start(live, append(blank, free...), end.position, max(r.lastSeq+1, c.nextSeq)); err != nil {
+	// A checkpoint may reflect entries that did not get durable. Their sequence numbers must not be given again: the
+	// next recovery would take what carries them for known.
+	nextSeq := max(r.lastSeq+1, c.nextSeq)
+	for _, p := range s.partitions {
+		nextSeq = max(nextSeq, p.applied+1)
+	}
+	if err := s.journal.start(live, append(blank, free...), end.position, nextSeq); err != nil {
 		return err
 	}
 	for p := range r.changed {
@@ -300,9 +306,6 @@ func (r *recovery) batches(p *Partition, data []byte) error {
 		if _, err := h.f.WriteAt(data, g.size); err != nil {
 			return fmt.Errorf("write segment: %w", err)
 		}
-	}
-	if g.index == nil {
-		g.index = newIndex(g.size)
 	}
 	p.extend(g, data)
 	p.end, p.lastTime = next, g.lastTime

@@ -68,9 +68,6 @@ func (r *recovery) scanSegment(p *Partition, g *segment, limit int64) error {
 }
 
 func (r *recovery) take(p *Partition, g *segment, b record.Batch) {
-	if g.index == nil {
-		g.index = newIndex(g.size)
-	}
 	at := g.size
 	p.extend(g, b)
 	g.verified.add(at, g.size)

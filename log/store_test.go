@@ -38,7 +38,7 @@ func both(t *testing.T, test func(t *testing.T, dir string, o Options)) {
 	t.Run("memory", func(t *testing.T) { test(t, "/data", smallOptions(vfs.NewMem(vfs.MemOptions{}))) })
 }
 
-func testID(n uint32) ID { return ID{Topic: [16]byte{0xaa, byte(n >> 8), byte(n)}, Partition: n} }
+func testID(n uint32) ID { return ID{Topic: [16]byte{0xaa}, Partition: n} }
 
 // producer makes the batches of one partition.
 type producer struct {

@@ -32,9 +32,11 @@ func (p *Partition) TruncateTo(end int64, c Completion) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := p.note(entryTruncate, encodeTruncate(end, generation), afterTruncate{p.s, c, cut}); err != nil {
+	if err := p.note(entryTruncate, encodeTruncate(end, generation), afterTruncate{p, c, cut}); err != nil {
 		return err
 	}
+	p.truncating++
+	p.durableCap.Store(min(p.durableCap.Load(), end))
 	p.applyCut(cut, generation)
 	return nil
 }
@@ -52,7 +54,7 @@ type cut struct {
 
 // afterTruncate removes the cut-off files once the truncation is durable.
 type afterTruncate struct {
-	s *Store
+	p *Partition
 	c Completion
 	cut
 }
@@ -60,15 +62,31 @@ type afterTruncate struct {
 // Complete implements Completion.
 func (a afterTruncate) Complete(err error) {
 	if err == nil {
+		a.p.truncated(a.end)
 		for _, g := range a.removed {
-			a.s.chores.add(chore{kind: choreRemoveSegment, segment: g})
+			a.p.s.chores.add(chore{kind: choreRemoveSegment, segment: g})
 		}
-		if a.last != nil && a.trim {
-			a.s.chores.add(chore{kind: choreTrim, segment: a.last, size: a.position})
+		if a.trim {
+			a.p.s.chores.add(chore{kind: choreTrim, segment: a.last, size: a.position})
 		}
 	}
 	if a.c != nil {
 		a.c.Complete(err)
+	}
+}
+
+// truncated notes that a truncation is durable: appends before it that became durable count no more, later ones are yet
+// to come.
+func (p *Partition) truncated(end int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.journaled {
+		p.durable.Store(min(p.durable.Load(), end))
+	} else {
+		p.durable.Store(p.end) // what was appended since has all the durability that the topic promises
+	}
+	if p.truncating--; p.truncating == 0 {
+		p.durableCap.Store(maxOffset)
 	}
 }
 
@@ -157,9 +175,6 @@ func (p *Partition) applyCut(c cut, generation uint32) {
 	}
 	p.sealed = len(p.segments) > 0
 	p.recent, p.hints = nil, nil
-	if d := p.durable.Load(); d > c.end {
-		p.durable.Store(c.end)
-	}
 	if p.compact != nil {
 		p.compact.truncated(c.end)
 	}

@@ -300,8 +300,10 @@ func (w *workload) truncate() error {
 	if n == 0 {
 		return nil
 	}
-	keep := n - 1 - w.rng.IntN(min(n, 12))
-	c := &modelChange{kind: didTruncate, offset: state.batches[keep].BaseOffset()}
+	c := &modelChange{kind: didTruncate, offset: state.batches[n-1-w.rng.IntN(min(n, 12))].BaseOffset()}
+	if c.offset < state.start {
+		return nil
+	}
 	return w.journaled(id, c, func(a Completion) error { return p.TruncateTo(c.offset, a) })
 }
 

@@ -11,7 +11,7 @@ import (
 )
 
 // benchBed opens partitions of a store in a temporary directory on the real disk.
-func benchBed(b *testing.B, partitions int, mode log.FsyncMode) []*Replica {
+func benchBed(b testing.TB, partitions int, mode log.FsyncMode) []*Replica {
 	store, err := log.Open(b.TempDir(), log.Options{ReserveBytes: -1, BallastBytes: -1})
 	require.NoError(b, err)
 	b.Cleanup(func() { store.Close() })
@@ -88,6 +88,30 @@ func BenchmarkAppend(b *testing.B) {
 				require.Empty(b, s.errs)
 			})
 		}
+	}
+}
+
+func TestAppendDoesNotAllocate(t *testing.T) {
+	for _, mode := range []log.FsyncMode{log.FsyncAlways, log.FsyncNever} {
+		r := benchBed(t, 1, mode)[0]
+		s := newSlots(1, 1000)
+		round := func() {
+			slot := <-s.free
+			batch := s.sent[slot]
+			batch.SetProducer(1, 1, batch.NextSequence())
+			_, pending, err := r.Append(batch, s, slot)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !pending {
+				s.free <- slot
+			}
+		}
+		for range 2 * 16 {
+			round()
+		}
+		require.Zero(t, testing.AllocsPerRun(200, round), "fsync %v", mode)
+		<-s.free
 	}
 }
 

@@ -101,7 +101,7 @@ func produce(b *bed, clients []*client, total uint32) error {
 // what is left of it, and checks the promise after each step. done is true if the
 // clients finished before the crash came.
 func crashRound(k int64, keep float64, mode log.FsyncMode, breaks breakage) (done bool, err error) {
-	const total = 60
+	const total = 25
 	fs := vfs.NewMem(vfs.MemOptions{})
 	config := log.Config{Fsync: mode, SegmentBytes: 16 << 10}
 	o := Options{breaks: breaks}

@@ -1,8 +1,6 @@
 package replica
 
-import (
-	"fmt"
-)
+import "fmt"
 
 // completion is the replica as the log sees it. The log calls it once per journaled
 // append, in order; which one it is follows from the durable offset.
@@ -12,13 +10,19 @@ type completion Replica
 func (c *completion) Complete(err error) {
 	r := (*Replica)(c)
 	if err != nil {
-		r.failure.CompareAndSwap(nil, &err)
-		r.failed.Add(1)
+		r.noteFailure(err)
 	}
 	r.dirty.Store(true)
 	if r.mu.TryLock() {
 		r.unlock()
 	}
+}
+
+// noteFailure keeps the first error: where it is stored it moves to the heap, which
+// must not happen to the nil of every append.
+func (r *Replica) noteFailure(err error) {
+	r.failure.CompareAndSwap(nil, &err)
+	r.failed.Add(1)
 }
 
 // call is one outcome to be told once the mutex is released.

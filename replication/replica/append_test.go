@@ -2,6 +2,7 @@ package replica
 
 import (
 	"errors"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -167,7 +168,13 @@ func TestStorageFull(t *testing.T) {
 	b := openBed(t, vfs.NewMem(vfs.MemOptions{}), log.Config{}, Options{})
 	b.append(t, batch(7, 1, 0, 1))
 	hash := b.ProducersHash()
-	b.fs.FailAt(1, syscall.ENOSPC, vfs.OpWrite)
+	var once atomic.Bool
+	b.fs.SetFault(func(op vfs.Op, name string) error {
+		if op == vfs.OpWrite && strings.HasSuffix(name, ".log") && once.CompareAndSwap(false, true) {
+			return syscall.ENOSPC
+		}
+		return nil
+	})
 	_, pending, err := b.Append(batch(7, 1, 1, 1), newListener(), 0)
 	require.ErrorIs(t, err, log.ErrStorageFull)
 	require.False(t, pending)

@@ -17,7 +17,7 @@
 //	sequence as expected                   accepted
 //	one of the last batches (the window)   duplicate: the original offset is the answer
 //	behind, but no batch of the window     ErrStaleSequence
-//	ahead                                  ErrSequenceGap
+//	ahead                                  ErrSequenceGap; accepted once after [Producers.Loosen]
 //
 // "Behind" and "ahead" are by the shorter way around the circle of 2^32. The window
 // must be at least as large as the number of batches that a client keeps in flight
@@ -35,7 +35,8 @@
 //
 //	u32 magic "SQPS"   u8 version 1   u8 0   u16 0   u32 producers
 //	per producer, ascending by id:
-//	    u64 id   u32 epoch   u32 next sequence   i64 last append time (Unix ns)   u32 batches
+//	    u64 id   u32 epoch   u32 next sequence   i64 last append time (Unix ns)
+//	    u32 twice the number of batches, plus 1 if a jump ahead is allowed (see Loosen)
 //	    per batch, oldest first: u32 base sequence   u32 last delta   i64 base offset   i64 append time
 //	u32 CRC32C over all before it
 package txn

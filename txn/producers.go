@@ -68,7 +68,8 @@ type producer struct {
 	next     uint32 // sequence
 	lastTime int64  // append time of the last batch, Unix nanoseconds
 	recent   []stored
-	oldest   int // index in recent, once it holds window batches
+	oldest   int  // index in recent, once it holds window batches
+	loose    bool // batches after next may have been stored and are not known; see Loosen
 }
 
 // Producers is the state of all producers of one partition. It has one owner: it is
@@ -118,6 +119,9 @@ func (p *Producers) Check(id uint64, epoch, baseSeq, lastDelta uint32) (Verdict,
 		}
 	}
 	if int32(baseSeq-known.next) > 0 {
+		if known.loose {
+			return Verdict{}, nil
+		}
 		return Verdict{}, known.refuse(ErrSequenceGap, id, epoch, baseSeq)
 	}
 	if p.noWindow {
@@ -152,10 +156,21 @@ func (p *Producers) Apply(b record.Batch) {
 		// the jump are no neighbours of this one.
 		known.recent, known.oldest = known.recent[:0], 0
 	}
+	known.loose = false
 	known.next, known.lastTime = b.NextSequence(), b.AppendTime()
 	known.push(p.window, stored{b.BaseSequence(), b.LastOffsetDelta(), b.BaseOffset(), b.AppendTime()})
 	if len(p.byID) > p.limit {
 		p.evict()
+	}
+}
+
+// Loosen says that batches may be missing between this state and what is applied next,
+// because the log no longer has them, or not readably. A producer known so far may then
+// jump ahead once: refusing it would be a gap that nobody can close. What is known of
+// it still counts: repeats are duplicates, and lower epochs stay fenced.
+func (p *Producers) Loosen() {
+	for _, known := range p.byID {
+		known.loose = true
 	}
 }
 

@@ -66,6 +66,36 @@ func TestRuleByRule(t *testing.T) {
 	require.Equal(t, 1, p.Len())
 }
 
+func TestLoosen(t *testing.T) {
+	p := NewProducers(4)
+	p.Apply(header(7, 2, 0, 0, 0, 1))
+	p.Apply(header(7, 2, 1, 0, 1, 1))
+	p.Loosen()
+	q := NewProducers(4)
+	require.NoError(t, q.Restore(p.Snapshot()))
+	require.Equal(t, p.Hash(), q.Hash())
+	v, err := q.Check(7, 2, 0, 0)
+	require.NoError(t, err)
+	require.True(t, v.Duplicate)
+	_, err = q.Check(7, 1, 2, 0)
+	require.ErrorIs(t, err, ErrFenced)
+	_, err = q.Check(7, 2, math.MaxUint32, 0)
+	require.ErrorIs(t, err, ErrStaleSequence)
+	for _, seq := range []uint32{2, 10} {
+		v, err = q.Check(7, 2, seq, 0)
+		require.NoError(t, err)
+		require.False(t, v.Duplicate)
+	}
+	q.Apply(header(7, 2, 10, 0, 20, 1))
+	_, err = q.Check(7, 2, 12, 0)
+	require.ErrorIs(t, err, ErrSequenceGap, "once")
+	_, err = q.Check(7, 2, 1, 0)
+	require.ErrorIs(t, err, ErrStaleSequence, "what came before the jump is no neighbour")
+	q.Apply(header(8, 1, 0, 0, 21, 1))
+	_, err = q.Check(8, 1, 5, 0)
+	require.ErrorIs(t, err, ErrSequenceGap, "those that came later are not loose")
+}
+
 func TestExpire(t *testing.T) {
 	p := NewProducers(0)
 	p.Apply(header(1, 0, 0, 0, 0, 1000))

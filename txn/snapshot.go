@@ -44,7 +44,7 @@ func (p *Producers) Snapshot() []byte {
 		b = le.AppendUint32(b, known.epoch)
 		b = le.AppendUint32(b, known.next)
 		b = le.AppendUint64(b, uint64(known.lastTime))
-		b = le.AppendUint32(b, uint32(len(known.recent)))
+		b = le.AppendUint32(b, uint32(len(known.recent))<<1|flag(known.loose))
 		for i := range known.recent {
 			s := &known.recent[(known.oldest+i)%len(known.recent)]
 			b = le.AppendUint32(b, s.baseSeq)
@@ -54,6 +54,13 @@ func (p *Producers) Snapshot() []byte {
 		}
 	}
 	return le.AppendUint32(b, crc32.Checksum(b, castagnoli))
+}
+
+func flag(set bool) uint32 {
+	if set {
+		return 1
+	}
+	return 0
 }
 
 // Hash is a hash of the whole state: live state and replay must agree on it.
@@ -121,7 +128,8 @@ func (p *Producers) decodeProducer(b []byte) (id uint64, known *producer, rest [
 	}
 	id = le.Uint64(b)
 	known = &producer{epoch: le.Uint32(b[8:]), next: le.Uint32(b[12:]), lastTime: int64(le.Uint64(b[16:]))}
-	n := int(le.Uint32(b[24:]))
+	n := int(le.Uint32(b[24:]) >> 1)
+	known.loose = b[24]&1 != 0
 	b = b[producerHead:]
 	if n > len(b)/storedSize {
 		return 0, nil, nil, fmt.Errorf("%d batches in %d bytes", n, len(b))

@@ -58,15 +58,7 @@ func MeasurePhysical(ctx context.Context, dir string, budget time.Duration) (*Ph
 	if p.RoundTrip, err = loopbackRoundTrip(ctx, part); err != nil {
 		return nil, err
 	}
-	if p.JournalMBs, err = journalBandwidth(ctx, work, 2*part, nil); err != nil {
-		return nil, err
-	}
-	segment, err := os.Create(filepath.Join(work, "segment"))
-	if err != nil {
-		return nil, fmt.Errorf("create probe segment: %w", err)
-	}
-	defer segment.Close()
-	if p.JournalSegmentsMBs, err = journalBandwidth(ctx, work, 2*part, segment); err != nil {
+	if err := p.measureBandwidth(ctx, work, 4*part); err != nil {
 		return nil, err
 	}
 	p.MemcpyGBs, p.CRC32CGBs = memoryBandwidth(part / 2)
@@ -86,6 +78,30 @@ func MeasureFloor(ctx context.Context, dir string, budget time.Duration) (*Physi
 	}
 	p.RoundTrip, err = loopbackRoundTrip(ctx, budget/2)
 	return p, err
+}
+
+// MeasureBandwidth measures only sustained writing, without and with segments.
+func MeasureBandwidth(ctx context.Context, dir string, budget time.Duration) (*Physical, error) {
+	work, err := os.MkdirTemp(dir, "bench-bandwidth-")
+	if err != nil {
+		return nil, fmt.Errorf("make a directory for the physical probe: %w", err)
+	}
+	defer os.RemoveAll(work)
+	p := &Physical{}
+	return p, p.measureBandwidth(ctx, work, budget)
+}
+
+func (p *Physical) measureBandwidth(ctx context.Context, work string, budget time.Duration) (err error) {
+	if p.JournalMBs, err = journalBandwidth(ctx, work, budget/2, nil); err != nil {
+		return err
+	}
+	segment, err := os.Create(filepath.Join(work, "segment"))
+	if err != nil {
+		return fmt.Errorf("create probe segment: %w", err)
+	}
+	defer segment.Close()
+	p.JournalSegmentsMBs, err = journalBandwidth(ctx, work, budget/2, segment)
+	return err
 }
 
 func (p *Physical) measureFlush(ctx context.Context, dir string, budget time.Duration) error {

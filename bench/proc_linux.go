@@ -93,3 +93,25 @@ func ownCPU() time.Duration {
 	}
 	return time.Duration(r.Utime.Nano() + r.Stime.Nano())
 }
+
+// machineCPU is the time that all processors of the machine have been busy, or taken away by the host; 0 where unknown.
+func machineCPU() time.Duration {
+	stat, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0
+	}
+	line, _, _ := strings.Cut(string(stat), "\n")
+	fields := strings.Fields(line) // cpu user nice system idle iowait irq softirq steal ...
+	const idle, iowait, steal = 4, 5, 8
+	if len(fields) <= steal {
+		return 0
+	}
+	var busy uint64
+	for i, field := range fields[1 : steal+1] {
+		if at := i + 1; at != idle && at != iowait {
+			ticks, _ := strconv.ParseUint(field, 10, 64)
+			busy += ticks
+		}
+	}
+	return time.Duration(busy) * (time.Second / clockTicks)
+}

@@ -14,3 +14,5 @@ func processUsage(int) (Usage, error) {
 func listenerPID(int) int { return 0 }
 
 func ownCPU() time.Duration { return 0 }
+
+func machineCPU() time.Duration { return 0 }

@@ -23,6 +23,7 @@ type ProduceSpec struct {
 	Producers, Concurrency int
 	InFlight               int
 	Linger                 time.Duration
+	BatchBytes             int
 	// Rate is records per second over all producers; 0 sends as fast as the server takes them.
 	Rate float64
 	// Keys is how many different keys the records have; 0 sends without keys.
@@ -40,13 +41,17 @@ func (s ProduceSpec) Senders() int {
 	return max(s.Producers, 1)
 }
 
+func (s ProduceSpec) publisher() PublisherSpec {
+	return PublisherSpec{Mode: s.Mode, InFlight: s.InFlight, Linger: s.Linger, BatchBytes: s.BatchBytes}
+}
+
 // Produce runs one round of the load into stream. The timed part ends when everything sent is acknowledged. Any failed
 // record fails the round: a figure with losses in it is not a figure.
 func Produce(ctx context.Context, sys System, stream Stream, spec ProduceSpec, progress *Progress) (Round, error) {
 	p := &production{spec: spec, latency: NewHistogram(), lag: NewHistogram()}
 	defer p.close(ctx)
 	for range max(spec.Producers, 1) {
-		pub, err := stream.Publisher(ctx, PublisherSpec{Mode: spec.Mode, InFlight: spec.InFlight, Linger: spec.Linger})
+		pub, err := stream.Publisher(ctx, spec.publisher())
 		if err != nil {
 			return Round{}, err
 		}

@@ -35,12 +35,12 @@ func latencyOf(us ...int) *Latency {
 
 // sampleReport has every kind of entry once.
 func sampleReport() *Report {
-	cpu, cores, allocs := 0.5, 0.9, 0.01
+	cpu, cores, allocs, others := 0.5, 0.9, 0.01, 0.2
 	round := func(perSecond float64) Round {
 		return Round{
 			Records: 1_000_000, Bytes: 128_000_000, Seconds: 1e6 / perSecond, PerSecond: perSecond, MBPerSec: perSecond * 128 / 1e6,
 			Latency: latencyOf(100, 200, 300), SendLag: latencyOf(1, 2), ServerCPU: &cpu, ServerCores: &cores, ClientCPU: 0.75,
-			ServerRSS: 80 << 20, ServerPeak: 90 << 20, ServerAllocs: &allocs, ClientAllocs: 0.02,
+			ServerRSS: 80 << 20, ServerPeak: 90 << 20, ServerAllocs: &allocs, ClientAllocs: 0.02, OtherCores: &others,
 		}
 	}
 	r := &Report{

@@ -29,8 +29,11 @@ type Round struct {
 	ClientCPU float64  `json:"clientCpuPerMillion"`
 	// ServerCores is how many processors the server kept busy on average.
 	ServerCores *float64 `json:"serverCores,omitempty"`
-	ServerRSS   uint64   `json:"serverRss,omitempty"`
-	ServerPeak  uint64   `json:"serverPeakRss,omitempty"` // since the server started
+	// OtherCores is how many processors everything else on this machine kept busy, kernel threads included: what it
+	// takes away is missing from the figures.
+	OtherCores *float64 `json:"otherCores,omitempty"`
+	ServerRSS  uint64   `json:"serverRss,omitempty"`
+	ServerPeak uint64   `json:"serverPeakRss,omitempty"` // since the server started
 	// Heap objects allocated per record, everything counted (also the measuring itself).
 	ClientAllocs float64  `json:"clientAllocsPerRecord"`
 	ServerAllocs *float64 `json:"serverAllocsPerRecord,omitempty"`
@@ -41,6 +44,7 @@ type meter struct {
 	sys     System
 	start   time.Time
 	cpu     time.Duration
+	machine time.Duration // 0 where not told
 	mallocs uint64
 	server  Usage
 	known   bool
@@ -52,7 +56,7 @@ func startMeter(ctx context.Context, sys System) (*meter, error) {
 	if m.server, m.known, err = sys.Usage(ctx); err != nil {
 		return nil, fmt.Errorf("read what the server uses: %w", err)
 	}
-	m.mallocs, m.cpu = ownMallocs(), ownCPU()
+	m.mallocs, m.cpu, m.machine = ownMallocs(), ownCPU(), machineCPU()
 	m.start = time.Now()
 	return m, nil
 }
@@ -62,7 +66,8 @@ func (m *meter) stop(ctx context.Context, records, bytes uint64) (Round, error) 
 	seconds := time.Since(m.start).Seconds()
 	millions := max(float64(records), 1) / 1e6
 	r := Round{Records: records, Bytes: bytes, Seconds: seconds}
-	r.ClientCPU = (ownCPU() - m.cpu).Seconds() / millions
+	own, machine := (ownCPU() - m.cpu).Seconds(), (machineCPU() - m.machine).Seconds()
+	r.ClientCPU = own / millions
 	r.ClientAllocs = float64(ownMallocs()-m.mallocs) / max(float64(records), 1)
 	if seconds > 0 {
 		r.PerSecond, r.MBPerSec = float64(records)/seconds, float64(bytes)/1e6/seconds
@@ -78,6 +83,10 @@ func (m *meter) stop(ctx context.Context, records, bytes uint64) (Round, error) 
 	cpu, cores := spent/millions, spent/seconds
 	r.ServerCPU, r.ServerCores = &cpu, &cores
 	r.ServerRSS, r.ServerPeak = after.RSS, after.PeakRSS
+	if m.machine > 0 {
+		others := max(machine-own-spent, 0) / seconds
+		r.OtherCores = &others
+	}
 	if after.Mallocs > 0 {
 		allocs := float64(after.Mallocs-m.server.Mallocs) / max(float64(records), 1)
 		r.ServerAllocs = &allocs
@@ -114,6 +123,7 @@ func MedianRound(rounds []Round) Round {
 	m.SendLag = medianLatency(rounds, func(r Round) *Latency { return r.SendLag })
 	m.ServerCPU = medianKnown(rounds, func(r Round) *float64 { return r.ServerCPU })
 	m.ServerCores = medianKnown(rounds, func(r Round) *float64 { return r.ServerCores })
+	m.OtherCores = medianKnown(rounds, func(r Round) *float64 { return r.OtherCores })
 	m.ServerAllocs = medianKnown(rounds, func(r Round) *float64 { return r.ServerAllocs })
 	return m
 }

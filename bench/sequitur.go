@@ -113,7 +113,13 @@ func (st *sequiturStream) Publisher(ctx context.Context, spec PublisherSpec) (Pu
 	if err != nil {
 		return nil, err
 	}
-	producer, err := client.NewProducer(sequitur.WithAcks(acks), sequitur.WithCompression(codec), sequitur.WithLinger(spec.Linger))
+	options := []sequitur.ProducerOption{
+		sequitur.WithAcks(acks), sequitur.WithCompression(codec), sequitur.WithLinger(spec.Linger),
+	}
+	if spec.BatchBytes > 0 {
+		options = append(options, sequitur.WithBatchBytes(spec.BatchBytes))
+	}
+	producer, err := client.NewProducer(options...)
 	if err != nil {
 		return nil, errors.Join(err, client.Close())
 	}

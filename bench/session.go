@@ -209,6 +209,9 @@ func (s ProduceSpec) settings() map[string]string {
 	if s.Linger > 0 {
 		m["linger"] = s.Linger.String()
 	}
+	if s.BatchBytes > 0 {
+		m["batch bytes"] = strconv.Itoa(s.BatchBytes)
+	}
 	return m
 }
 

@@ -61,8 +61,9 @@ type PublisherSpec struct {
 	Mode PublishMode
 	// InFlight bounds unacknowledged records where the client counts records (JetStream).
 	InFlight int
-	// Linger waits for fuller batches (Sequitur).
-	Linger time.Duration
+	// Linger waits for fuller batches, BatchBytes is when one is full (Sequitur); 0 is the client's default.
+	Linger     time.Duration
+	BatchBytes int
 }
 
 // Publisher sends records. Send may be called concurrently, SendAsync belongs to one goroutine.

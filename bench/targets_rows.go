@@ -62,16 +62,31 @@ func (t *targetRun) costTargets(what string, r *Result, wantCPU float64) {
 		"heap objects of the whole process, divided by records")
 }
 
+// bandwidth measures what the disk sustains before every round, so that both see the same minute of the machine.
 func (t *targetRun) bandwidth(ctx context.Context) error {
-	results, err := t.Interleave(ctx, t.o.Rounds, t.Producing("async produce 1 KiB", t.seq, t.produceSpec(t.large, Async, 1, t.sizes.sustained)))
+	var limits []*Physical
+	own := t.Producing("async produce 1 KiB", t.seq, t.produceSpec(t.large, Async, 1, t.sizes.sustained))
+	run := own.Run
+	own.Run = func(ctx context.Context) (Round, error) {
+		limit, err := MeasureBandwidth(ctx, t.Dir, t.sizes.sustained)
+		if err != nil {
+			return Round{}, err
+		}
+		limits = append(limits, limit)
+		settle(t.Dir)
+		return run(ctx)
+	}
+	results, err := t.Interleave(ctx, t.o.Rounds, own)
 	if err != nil {
 		return err
 	}
-	got, p := results[0].Median.MBPerSec, t.Report.Physical
-	met := got >= wantMBs || got >= wantJournalShare*p.JournalSegmentsMBs
+	got := results[0].Median.MBPerSec
+	alone := medianOf(limits, func(p *Physical) float64 { return p.JournalMBs })
+	both := medianOf(limits, func(p *Physical) float64 { return p.JournalSegmentsMBs })
 	t.target("async produce 1 KiB, fsync always", ">= 400 MB/s, or 60 % of what the journal sustains with segment write-back",
-		fmt.Sprintf("%.0f MB/s", got), met, fmt.Sprintf("journal alone %.0f MB/s (%.0f %%), with segment write-back %.0f MB/s (%.0f %%)",
-			p.JournalMBs, 100*quotient(got, p.JournalMBs), p.JournalSegmentsMBs, 100*quotient(got, p.JournalSegmentsMBs)))
+		fmt.Sprintf("%.0f MB/s", got), got >= wantMBs || got >= wantJournalShare*both,
+		fmt.Sprintf("measured between the rounds: journal with segment write-back %.0f MB/s (ours is %.0f %%), journal alone %.0f MB/s (%.0f %%)",
+			both, 100*quotient(got, both), alone, 100*quotient(got, alone)))
 	return nil
 }
 

@@ -119,6 +119,9 @@ func (r Round) costs(b *strings.Builder) {
 		fmt.Fprintf(b, ", server %.3f", *r.ServerAllocs)
 	}
 	fmt.Fprint(b, "\n")
+	if r.OtherCores != nil {
+		fmt.Fprintf(b, "  everything else on the machine: %.2f cores\n", *r.OtherCores)
+	}
 }
 
 func (r *Report) ratios(b *strings.Builder) {

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sequitur-mq/sequitur/bench"
+	"github.com/sequitur-mq/sequitur/broker"
+)
+
+// childName is the hidden command that serves a broker for the duration of a run.
+const childName = "serve-child"
+
+// launcher starts this program again as a broker.
+func (c *cli) launcher() (bench.Launcher, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return bench.Launcher{}, fmt.Errorf("find this program to start it as a broker: %w", err)
+	}
+	return bench.Launcher{Command: self, Args: func(dataDir string) []string {
+		args := []string{childName, "--data", dataDir}
+		if f := c.common.serverCPUProfile; f != "" {
+			args = append(args, "--cpuprofile", f)
+		}
+		if f := c.common.serverMemProfile; f != "" {
+			args = append(args, "--memprofile", f)
+		}
+		return args
+	}}, nil
+}
+
+func (c *cli) childCommand() *cobra.Command {
+	var data string
+	cmd := &cobra.Command{
+		Use: childName, Hidden: true, Args: cobra.NoArgs,
+		Short: "Serve a broker on a free loopback port until standard input ends",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.serveChild(cmd.Context(), data)
+		},
+	}
+	cmd.Flags().StringVar(&data, "data", "", "data directory")
+	return cmd
+}
+
+// serveChild runs a broker with its default settings. It ends with its parent, whose end closes standard input.
+func (c *cli) serveChild(ctx context.Context, data string) (err error) {
+	stopProfile, err := c.profile()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stopProfile()) }()
+	cfg := broker.DefaultConfig()
+	cfg.DataDir, cfg.Listen, cfg.HTTP = data, "127.0.0.1:0", ""
+	cfg.Logger = slog.New(slog.NewTextHandler(c.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	b, err := broker.Start(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.stdout, "%s%s\n", bench.ListeningPrefix, b.Addr())
+	parentGone := make(chan struct{})
+	go func() {
+		defer close(parentGone)
+		_, _ = io.Copy(io.Discard, c.stdin)
+	}()
+	select {
+	case <-parentGone:
+	case <-ctx.Done():
+	case err = <-b.Err():
+	}
+	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*shutdownPatience)
+	defer cancel()
+	return errors.Join(err, b.Shutdown(stopCtx))
+}

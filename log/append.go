@@ -108,12 +108,17 @@ func (p *Partition) appendFailed(err error) error {
 
 // commit queues the batches for the journal and shows them to readers. The caller holds write.
 func (p *Partition) commit(g *segment, batches []byte, a appended, c Completion, tail tailRef) error {
-	single := ticket{kind: entryBatches, number: p.number, data: batches, p: p, end: a.next, c: c}
+	var flags uint8
+	if g.size == 0 {
+		flags = flagNewSegment
+	}
+	single := ticket{kind: entryBatches, flags: flags, number: p.number, data: batches, p: p, end: a.next, c: c}
 	var several []ticket
 	switch {
 	case !p.journaled:
 	case len(batches) > p.s.journal.maxGroup:
 		several = p.tickets(batches, a.next, c)
+		several[0].flags = flags
 	default:
 		single.crc = checksum(batches)
 	}

@@ -69,6 +69,9 @@ func (c *checker) checkJournalHeader(name string) (err error) {
 
 // readJournal goes through the live journal once more and notes which batches should be found in segments.
 func (c *checker) readJournal(rec *recovered) error {
+	if len(rec.files) == 0 {
+		return nil // the first start did not get far
+	}
 	visit := func(e *entry, _ groupHeader, file string, at int64) error {
 		c.report.JournalEntries++
 		p := rec.byNumber[e.number]
@@ -77,12 +80,12 @@ func (c *checker) readJournal(rec *recovered) error {
 		case e.kind == entryBatches:
 			return c.noteStretch(p.id, e.data, e.crc, file, at)
 		case e.kind == entryTruncate:
-			end, _, err := decodeTruncate(e.data)
+			t, err := decodeTruncate(e.data)
 			if err != nil {
 				return err
 			}
 			list := c.journaled[p.id]
-			for len(list) > 0 && list[len(list)-1].to > end {
+			for len(list) > 0 && list[len(list)-1].to > t.end {
 				list = list[:len(list)-1]
 			}
 			c.journaled[p.id] = list

@@ -119,8 +119,8 @@ func (d *dumper) describe(e *entry) (string, error) {
 		numbers, err := decodeDelete(e.data)
 		return fmt.Sprint(numbers), err
 	case entryTruncate:
-		end, generation, err := decodeTruncate(e.data)
-		return fmt.Sprintf("to offset %d, generation %d", end, generation), err
+		t, err := decodeTruncate(e.data)
+		return fmt.Sprintf("to offset %d, generation %d, in segment %s at byte %d", t.end, t.generation, t.last.stem(), t.last.size), err
 	case entryStart:
 		c, err := decodeStart(e.data)
 		return fmt.Sprintf("%+v", c), err

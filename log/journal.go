@@ -21,6 +21,7 @@ type Completion interface {
 // ticket is one entry on its way into the journal.
 type ticket struct {
 	kind   entryKind
+	flags  uint8
 	number uint32
 	crc    uint32
 	data   []byte

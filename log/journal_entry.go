@@ -38,9 +38,14 @@ func (k entryKind) String() string {
 	return fmt.Sprintf("kind %d", uint8(k))
 }
 
+// flagNewSegment marks batches that begin a new segment: recovery divides the log into the same files, whatever the
+// configuration says by then.
+const flagNewSegment = 1
+
 // entryHeader precedes the data of every entry.
 type entryHeader struct {
 	kind   entryKind
+	flags  uint8
 	number uint32 // of the partition; 0 for entries about several
 	length uint32 // of the data
 	crc    uint32 // CRC32C of the data
@@ -48,7 +53,7 @@ type entryHeader struct {
 
 func (h entryHeader) put(b []byte) {
 	_ = b[entryHeaderSize-1]
-	b[0], b[1], b[2], b[3] = byte(h.kind), 0, 0, 0
+	b[0], b[1], b[2], b[3] = byte(h.kind), h.flags, 0, 0
 	binary.LittleEndian.PutUint32(b[4:], h.length)
 	binary.LittleEndian.PutUint32(b[8:], h.number)
 	binary.LittleEndian.PutUint32(b[12:], h.crc)
@@ -57,6 +62,7 @@ func (h entryHeader) put(b []byte) {
 func parseEntryHeader(b []byte) entryHeader {
 	return entryHeader{
 		kind:   entryKind(b[0]),
+		flags:  b[1],
 		length: binary.LittleEndian.Uint32(b[4:]),
 		number: binary.LittleEndian.Uint32(b[8:]),
 		crc:    binary.LittleEndian.Uint32(b[12:]),

@@ -149,7 +149,7 @@ func (j *journal) layout(tickets []ticket, size int, jf *journalFile, at positio
 	w := groupHeaderSize
 	for i := range tickets {
 		t := &tickets[i]
-		entryHeader{kind: t.kind, number: t.number, length: uint32(len(t.data)), crc: t.crc}.put(buf[w:])
+		entryHeader{kind: t.kind, flags: t.flags, number: t.number, length: uint32(len(t.data)), crc: t.crc}.put(buf[w:])
 		crc = crc32.Update(crc, castagnoli, buf[w:w+entryHeaderSize])
 		w += entryHeaderSize
 		w += copy(buf[w:], t.data)

@@ -175,8 +175,9 @@ func (p *Partition) SetSnapshotter(fn func() (offset int64, state []byte)) {
 	p.snapshotter = fn
 }
 
-// Snapshot returns the newest state that is known for an offset at or below the end, to replay from there. With none
-// it returns the log start and nil. state must not be changed.
+// Snapshot returns the newest state that is known for an offset at or below the end, to replay from there. An offset
+// below Start says that the log no longer has all that followed the state. With none it returns the log start and nil.
+// state must not be changed.
 func (p *Partition) Snapshot() (offset int64, state []byte) {
 	p.mu.Lock()
 	snap, start, end, saved := p.snapshot, p.start, p.end, p.snapshotFile >= 0
@@ -187,7 +188,7 @@ func (p *Partition) Snapshot() (offset int64, state []byte) {
 	if snap == nil || snap.offset > end {
 		return start, nil
 	}
-	return max(snap.offset, start), snap.state
+	return snap.offset, snap.state
 }
 
 // PutValue stores a small fact about the partition (a fence, a replica-set version), or removes it if data is empty.

@@ -167,14 +167,23 @@ func decodeDelete(data []byte) ([]uint32, error) {
 	return numbers, d.end()
 }
 
-func encodeTruncate(end int64, generation uint32) []byte {
-	return appendU32(appendI64(make([]byte, 0, 12), end), generation)
+// truncation is a truncate entry. It says where the segment that stays as the last one ends, so that recovery does not
+// need bytes that a later truncation may have cut off already.
+type truncation struct {
+	end        int64
+	generation uint32
+	last       segmentState // size and time after the cut; size 0 if no segment stays
 }
 
-func decodeTruncate(data []byte) (end int64, generation uint32, err error) {
+func encodeTruncate(t truncation) []byte {
+	b := appendU32(appendI64(make([]byte, 0, 12+segmentStateSize), t.end), t.generation)
+	return appendSegmentState(b, t.last)
+}
+
+func decodeTruncate(data []byte) (truncation, error) {
 	d := decoder{b: data}
-	end, generation = d.i64(), d.u32()
-	return end, generation, d.end()
+	t := truncation{end: d.i64(), generation: d.u32(), last: d.segmentState()}
+	return t, d.end()
 }
 
 // startChange is a start entry. end and sealed are the partition's state at that point of the journal.

@@ -165,7 +165,7 @@ func (r *recovery) apply(e *entry) error {
 		r.touched[p] = struct{}{}
 	}
 	if e.kind == entryBatches {
-		return r.batches(p, e.data)
+		return r.batches(p, e.data, e.flags&flagNewSegment != 0)
 	}
 	if !p.journaled {
 		// What it appended past the journal up to this entry comes first.
@@ -192,12 +192,11 @@ func upTo(e *entry) int64 {
 func (r *recovery) change(p *Partition, e *entry) error {
 	switch e.kind {
 	case entryTruncate:
-		end, generation, err := decodeTruncate(e.data)
+		t, err := decodeTruncate(e.data)
 		if err != nil {
 			return errors.Join(err, ErrCorrupt)
 		}
-		_, err = p.cut(end, generation)
-		return err
+		return p.cut(t)
 	case entryStart:
 		c, err := decodeStart(e.data)
 		if err != nil {
@@ -285,7 +284,7 @@ func (r *recovery) delete(e *entry) error {
 }
 
 // batches re-applies a batch entry: bytes that the segment lacks or has otherwise are written.
-func (r *recovery) batches(p *Partition, data []byte) error {
+func (r *recovery) batches(p *Partition, data []byte, newSegment bool) error {
 	next := p.end
 	for rest := data; len(rest) > 0; {
 		b, after, err := record.Parse(rest, storedLimits())
@@ -297,7 +296,7 @@ func (r *recovery) batches(p *Partition, data []byte) error {
 		}
 		next, rest = b.NextOffset(), after
 	}
-	g, h, err := p.writable(len(data))
+	g, h, err := r.segmentFor(p, newSegment)
 	if err != nil {
 		return err
 	}
@@ -310,6 +309,20 @@ func (r *recovery) batches(p *Partition, data []byte) error {
 	p.extend(g, data)
 	p.end, p.lastTime = next, g.lastTime
 	return nil
+}
+
+// segmentFor opens the segment that a batch entry went to.
+func (r *recovery) segmentFor(p *Partition, newSegment bool) (*segment, *handle, error) {
+	g := p.active()
+	if g == nil || newSegment && (g.size > 0 || p.sealed) {
+		return p.roll()
+	}
+	h, err := r.s.files.acquire(g)
+	if isNotExist(err) {
+		// A later entry gives the segment up, or the whole partition, and the file went before the crash.
+		h, err = r.s.files.create(g, true)
+	}
+	return g, h, err
 }
 
 func (r *recovery) same(h *handle, data []byte, at int64) bool {

@@ -1,6 +1,8 @@
 package log
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -59,10 +61,8 @@ func newProducer(t testing.TB, p *Partition) *producer {
 func (f *producer) batch(base int64, records, size int) []byte {
 	f.builder.Reset()
 	for i := range records {
-		value := make([]byte, size)
-		for k := range value {
-			value[k] = byte('a' + f.rng.IntN(26))
-		}
+		value := bytes.Repeat([]byte{byte('a' + f.rng.IntN(26))}, size)
+		binary.BigEndian.PutUint64(value[:8:8], f.rng.Uint64())
 		f.builder.Append(f.now/1e6, fmt.Appendf(nil, "key-%d", base+int64(i)), value, nil)
 	}
 	b, err := f.builder.Build(record.NewCompressor(), record.CodecNone, 7, 1, f.seq)
@@ -116,6 +116,7 @@ func readAll(t testing.TB, p *Partition) []byte {
 }
 
 func readFrom(p *Partition, from int64, maxBytes int, verify bool) (all []byte, err error) {
+	all = []byte{}
 	end := p.End()
 	for from < end {
 		c, err := p.Read(from, end, maxBytes, verify)

@@ -32,7 +32,11 @@ func (p *Partition) TruncateTo(end int64, c Completion) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if err := p.note(entryTruncate, encodeTruncate(end, generation), afterTruncate{p, c, cut}); err != nil {
+	t := truncation{end: end, generation: generation}
+	if cut.last != nil {
+		t.last = segmentState{cut.last.segmentName, cut.position, cut.lastTime}
+	}
+	if err := p.note(entryTruncate, encodeTruncate(t), afterTruncate{p, c, cut}); err != nil {
 		return err
 	}
 	p.truncating++
@@ -181,16 +185,28 @@ func (p *Partition) applyCut(c cut, generation uint32) {
 	p.dropHoles()
 }
 
-// cut is TruncateTo at recovery.
-func (p *Partition) cut(end int64, generation uint32) (cut, error) {
-	if end < p.start || end > p.end {
-		return cut{}, fmt.Errorf("truncate partition %s to %d, log is [%d, %d): %w", p.id, end, p.start, p.end, ErrCorrupt)
+// cut is TruncateTo at recovery: as the journal says, without a look at the files. Of an unjournaled partition less may
+// have been found than there was at the time, if a later truncation cut more off.
+func (p *Partition) cut(t truncation) error {
+	if t.end < p.start || t.end > p.end && p.journaled {
+		return fmt.Errorf("truncate partition %s to %d, log is [%d, %d): %w", p.id, t.end, p.start, p.end, ErrCorrupt)
 	}
-	c, err := p.findCut(end)
-	if err == nil {
-		p.applyCut(c, generation)
+	c := cut{end: min(t.end, p.end)}
+	for c.keep < len(p.segments) && p.segments[c.keep].base < c.end {
+		c.keep++
 	}
-	return c, err
+	c.removed = p.segments[c.keep:]
+	if c.keep > 0 {
+		c.last = p.segments[c.keep-1]
+		c.position, c.lastTime = c.last.size, c.last.lastTime
+		if c.last.segmentName == t.last.segmentName && t.last.size < c.position {
+			c.position, c.lastTime, c.trim = t.last.size, t.last.lastTime, true
+		} else if p.journaled && c.last.segmentName != t.last.segmentName {
+			return fmt.Errorf("truncate partition %s to %d: that was in segment %s, now in %s: %w", p.id, t.end, t.last.stem(), c.last.stem(), ErrCorrupt)
+		}
+	}
+	p.applyCut(c, t.generation)
+	return nil
 }
 
 // AdvanceStart removes the prefix below offset start, which must lie between Start and End; a lower one is ignored.

@@ -201,3 +201,67 @@ func TestSnapshotCarriesTheState(t *testing.T) {
 	require.True(t, duplicateAfterRestart(breakage{}))
 	require.False(t, duplicateAfterRestart(breakage{emptySnapshot: true}), "the rule is off and nothing noticed")
 }
+
+// Retention may delete batches that no snapshot covers yet. After a crash the state of
+// their producers lacks them: that must not turn into a gap that no retry can close.
+func TestRetentionBeyondTheSnapshot(t *testing.T) {
+	for _, mode := range []log.FsyncMode{log.FsyncAlways, log.FsyncNever} {
+		fs := vfs.NewMem(vfs.MemOptions{})
+		b := openBed(t, fs, log.Config{Fsync: mode, SegmentBytes: 4 << 10, RetentionBytes: 4 << 10}, Options{})
+		b.append(t, batch(7, 1, 0, 1))
+		b.append(t, batch(9, 1, 0, 1))
+		b = b.reopen(t, Options{})
+		for seq := range uint32(5) {
+			b.append(t, batch(7, 1, 1+seq, 1))
+		}
+		for seq := range uint32(200) {
+			b.append(t, batch(8, 1, seq, 1))
+		}
+		b.store.Retain()
+		journaled := make(completed, 1) // with it the new start is in the journal
+		require.NoError(t, b.Log().PutValue(1, []byte("x"), journaled))
+		require.NoError(t, <-journaled)
+		require.Greater(t, b.Start(), int64(7))
+		after := fs.Crash(1, rand.New(rand.NewPCG(1, 1)))
+		again := openBed(t, after, log.Config{}, Options{})
+		require.Equal(t, b.Start(), again.Start())
+		require.True(t, again.append(t, batch(8, 1, 199, 1)).Duplicate)
+		require.True(t, again.append(t, batch(7, 1, 0, 1)).Duplicate, "what the snapshot knows is known")
+		require.Equal(t, int64(207), again.append(t, batch(7, 1, 6, 1)).BaseOffset)
+		_, err := again.tryAppend(batch(7, 1, 8, 1))
+		require.ErrorIs(t, err, txn.ErrSequenceGap, "from there on the rule is as ever")
+		_, err = again.tryAppend(batch(8, 1, 202, 1))
+		require.ErrorIs(t, err, txn.ErrSequenceGap)
+		require.Equal(t, int64(208), again.append(t, batch(9, 1, 1, 1)).BaseOffset)
+	}
+}
+
+type completed chan error
+
+func (c completed) Complete(err error) { c <- err }
+
+// Without a readable snapshot the whole partition is read, around what is damaged.
+func TestReplayAroundDamage(t *testing.T) {
+	fs := vfs.NewMem(vfs.MemOptions{})
+	b := openBed(t, fs, log.Config{}, Options{})
+	for seq := range uint32(3) {
+		b.append(t, batch(7, 1, seq, 1))
+		b.append(t, batch(8, 1, seq, 1))
+	}
+	size := int64(len(batch(7, 1, 0, 1)))
+	b.Log().SetSnapshotter(func() (int64, []byte) { return b.Log().End(), []byte("no snapshot") })
+	again := b.reopen(t, Options{})
+	require.True(t, again.append(t, batch(7, 1, 0, 1)).Duplicate, "read from the start")
+	again.Log().SetSnapshotter(func() (int64, []byte) { return b.Log().End(), []byte("no snapshot") })
+	again.Close()
+	require.NoError(t, again.store.Close())
+
+	name := fmt.Sprintf("%s/partitions/%v/%020d.log", dataDir, partitionID, 0)
+	require.NoError(t, fs.FlipBit(name, (4*size+100)*8)) // sequence 2 of producer 7
+	again = openBed(t, fs, log.Config{}, Options{})
+	require.Equal(t, int64(6), again.HighWatermark())
+	require.True(t, again.append(t, batch(8, 1, 1, 1)).Duplicate)
+	require.Equal(t, int64(6), again.append(t, batch(8, 1, 3, 1)).BaseOffset)
+	require.True(t, again.append(t, batch(7, 1, 1, 1)).Duplicate)
+	require.Equal(t, int64(7), again.append(t, batch(7, 1, 3, 1)).BaseOffset, "what was lost to damage is no gap")
+}

@@ -121,20 +121,25 @@ func Open(p *log.Partition, o Options) (*Replica, error) {
 // replay rebuilds the producer state. A snapshot that cannot be read costs time only:
 // the state is then rebuilt from the whole log.
 func (r *Replica) replay() error {
-	from, state := r.log.Snapshot()
 	if r.options.breaks.forget {
 		return nil
 	}
+	from, state := r.log.Snapshot()
 	if err := r.producers.Restore(state); err != nil {
 		r.options.Logger.Warn("producer snapshot unreadable, reading the whole partition",
 			"partition", r.log.ID().String(), "offset", from, "error", err)
 		from = r.log.Start()
 	}
+	if start := r.log.Start(); from < start {
+		// Retention was faster than checkpoints.
+		r.producers.Loosen()
+		from = start
+	}
 	apply := func(b record.Batch) error {
 		r.producers.Apply(b)
 		return nil
 	}
-	for from = max(from, r.log.Start()); ; {
+	for {
 		err := r.log.Batches(from, apply)
 		var hole *log.CorruptError
 		if !errors.As(err, &hole) || hole.To <= from {
@@ -142,6 +147,7 @@ func (r *Replica) replay() error {
 		}
 		r.options.Logger.Error("producer state rebuilt around damage: repeated sends from before it may not be recognised",
 			"partition", r.log.ID().String(), "error", err)
+		r.producers.Loosen()
 		from = hole.To
 	}
 }

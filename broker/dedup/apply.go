@@ -1,0 +1,173 @@
+package dedup
+
+import (
+	"github.com/dgraph-io/badger/v4"
+)
+
+// markDirty puts the partition on the apply loop's list.
+func (x *Index) markDirty(p *Partition) {
+	if p.queued.CompareAndSwap(false, true) {
+		x.work.Lock()
+		x.dirty = append(x.dirty, p)
+		x.work.Unlock()
+	}
+	poke(x.apply)
+}
+
+// applyLoop brings pending ids below the high watermark into the store, those of many
+// partitions with one commit.
+func (x *Index) applyLoop() {
+	defer x.running.Done()
+	for {
+		select {
+		case <-x.stop:
+			return
+		case <-x.apply:
+		}
+		for !x.room() {
+			if !x.pause(freeCheckPause) {
+				return
+			}
+		}
+		x.work.Lock()
+		dirty := x.dirty
+		x.dirty = nil
+		x.work.Unlock()
+		for _, p := range dirty {
+			p.queued.Store(false)
+		}
+		x.mu.RLock()
+		if x.db != nil {
+			if err := x.applyAll(x.db, x.incarnation, dirty); err != nil {
+				x.damaged(err)
+			}
+		}
+		x.mu.RUnlock()
+	}
+}
+
+// taken is what the apply loop took from a partition.
+type taken struct {
+	p       *Partition
+	batches []*batchIDs
+	to      position
+}
+
+// applyAll applies what is committed of the partitions. The caller holds mu for reading.
+func (x *Index) applyAll(db *badger.DB, incarnation uint64, partitions []*Partition) error {
+	var all []taken
+	for _, p := range partitions {
+		if t, ok := p.take(incarnation); ok {
+			all = append(all, t)
+		}
+	}
+	if x.o.breaks.forgetEarly {
+		for _, t := range all {
+			t.p.applied(t, nil)
+		}
+	}
+	err := writeAll(newWriter(db, x.o.breaks), all)
+	for _, t := range all {
+		t.p.applied(t, err)
+	}
+	return err
+}
+
+func writeAll(w *writer, all []taken) error {
+	defer w.discard()
+	for i := range all {
+		t := &all[i]
+		from := t.to
+		for _, b := range t.batches {
+			t.to.offset, t.to.stamp = b.next, b.time
+			if err := w.add(t.p, b, from, t.to); err != nil {
+				return err
+			}
+			from = t.to
+		}
+	}
+	return w.flush()
+}
+
+// take takes the pending batches that are committed. They stay among pendingIDs until
+// they are in the store.
+func (p *Partition) take(incarnation uint64) (taken, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state != ready || p.incarnation != incarnation || p.applying || p.dropped {
+		return taken{}, false
+	}
+	hw, n := p.replica.HighWatermark(), 0
+	for n < len(p.pending) && p.pending[n].next <= hw {
+		n++
+	}
+	if n == 0 {
+		return taken{}, false
+	}
+	t := taken{p: p, batches: p.pending[:n:n], to: p.position}
+	t.to.window = p.window.Load()
+	p.pending = p.pending[n:]
+	p.applying = true
+	return t, true
+}
+
+// applied ends what take began.
+func (p *Partition) applied(t taken, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.applying = false
+	if err == nil && p.state == ready {
+		p.position = t.to
+	}
+	for _, b := range t.batches {
+		p.x.pending.Add(-int64(len(b.ids)))
+		if err != nil || p.dropped {
+			continue // the store is made anew, and the partition attached to it
+		}
+		for i := range b.ids {
+			if id := b.id(i); p.pendingIDs[id] == (place{b.offset(i), b.time}) {
+				delete(p.pendingIDs, id)
+			}
+		}
+	}
+}
+
+// finish applies what is left and moves positions to the ends of the logs, so that the
+// next start has nothing to walk. The caller holds mu, and nothing else runs.
+func (x *Index) finish() error {
+	x.register.Lock()
+	defer x.register.Unlock()
+	var all []*Partition
+	for _, p := range x.partitions {
+		all = append(all, p)
+	}
+	if err := x.applyAll(x.db, x.incarnation, all); err != nil {
+		return err
+	}
+	w := newWriter(x.db, breakage{})
+	defer w.discard()
+	for _, p := range all {
+		if to, ok := p.atEnd(x.incarnation); ok {
+			if err := w.add(p, &batchIDs{}, to, to); err != nil {
+				return err
+			}
+		}
+	}
+	return w.flush()
+}
+
+// atEnd returns the position at the end of the log, if everything is applied and
+// committed.
+func (p *Partition) atEnd(incarnation uint64) (to position, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.state != ready || p.incarnation != incarnation || p.dropped || len(p.pending) > 0 {
+		return position{}, false
+	}
+	l := p.replica.Log()
+	// The append time is that of the batch that ends at the end if it is the same
+	// before and after: others may be appending.
+	to, to.window = p.position, p.window.Load()
+	to.stamp, to.offset = l.LastAppendTime(), l.End()
+	return to, to.offset > p.position.offset && p.replica.HighWatermark() >= to.offset && l.LastAppendTime() == to.stamp
+}

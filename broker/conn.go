@@ -53,6 +53,8 @@ func newConn(s *server, nc net.Conn) *conn {
 	if sc, ok := nc.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
 			c.raw = raw
+			// A peer that takes nothing at all; one that takes little has longer.
+			setUserTimeout(raw, time.Duration(s.cfg.WriteTimeout))
 		}
 	}
 	return c

@@ -40,6 +40,7 @@ type fetch struct {
 	req     wire.FetchRequest
 	parts   []fetchPart // as in req
 	arrived time.Time   // zero once it was parked: waiting is no latency
+	wait    time.Duration // for records, at most
 	timer   *time.Timer
 	timing  bool // the timer was started
 
@@ -99,18 +100,17 @@ func (h *handler) fetch(r request) error {
 	}
 	r.release() // the connection's share stays until the answer
 	ready := f.lookUp()
-	wait := min(time.Duration(f.req.MaxWaitMs)*time.Millisecond, time.Duration(h.cfg.MaxFetchWait))
-	if !ready && wait > 0 {
+	f.wait = min(time.Duration(f.req.MaxWaitMs)*time.Millisecond, time.Duration(h.cfg.MaxFetchWait))
+	f.last = f.wait <= 0 || len(f.parts) == 0
+	if !ready && !f.last {
 		ready = f.watchAll()
-		f.startTimer(wait)
+	}
+	if ready {
+		f.woken.Store(true)
 	}
 	c := f.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if ready || wait <= 0 {
-		f.woken.Store(true)
-	}
-	f.last = f.last || wait <= 0
 	c.parkLocked(f)
 	return nil
 }
@@ -139,7 +139,6 @@ func (f *fetch) admit() error {
 // lookUp finds the replicas. It reports whether there is something to answer
 // already.
 func (f *fetch) lookUp() (ready bool) {
-	ready = len(f.parts) == 0
 	for i := range f.parts {
 		want, part := &f.req.Parts[i], &f.parts[i]
 		part.partition, part.err = f.h.topics.find(want.Topic, want.Partition)
@@ -196,8 +195,13 @@ func (f *fetch) wake() {
 	c.mu.Unlock()
 }
 
-func (f *fetch) startTimer(wait time.Duration) {
+// startTimer bounds the wait, from the first time that the fetch is parked.
+func (f *fetch) startTimer() {
+	if f.timing {
+		return
+	}
 	f.timing = true
+	wait := f.wait - f.h.now().Sub(f.arrived)
 	if f.timer == nil {
 		f.timer = time.AfterFunc(wait, f.expire)
 		return
@@ -283,6 +287,7 @@ func (c *conn) parkLocked(f *fetch) {
 		c.queueFetch(f)
 		return
 	}
+	f.startTimer()
 	f.arrived = time.Time{}
 	c.h.metrics.fetchParked.Add(1)
 }

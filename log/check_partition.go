@@ -1,6 +1,7 @@
 package log
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -220,7 +221,8 @@ func (pc *partitionChecker) dropStretches(below int64) {
 
 const doRebuild = "remove the file: it is rebuilt from the segment"
 
-// loadIndex reads the .idx file, if there is one. It can be rebuilt, so that nothing in it loses data.
+// loadIndex reads the .idx file, if there is one. It can be rebuilt, so that nothing in it loses data; a power failure
+// may well tear it.
 func (pc *partitionChecker) loadIndex(g *segment, size int64) error {
 	pc.index = nil
 	b, err := readFile(pc.fs, g.indexPath())
@@ -229,6 +231,10 @@ func (pc *partitionChecker) loadIndex(g *segment, size int64) error {
 	}
 	if err != nil {
 		return err
+	}
+	if len(bytes.TrimLeft(b, "\x00")) == 0 { // it is not synced: a power failure may leave nothing of it
+		pc.found(SeverityNote, g.indexPath(), 0, 0, 0, "was not written", doNothing)
+		return nil
 	}
 	x, covered, err := decodeIndex(b, g.segmentName)
 	if err != nil {

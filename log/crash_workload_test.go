@@ -25,17 +25,19 @@ type workload struct {
 	builder *record.Builder
 	comp    *record.Compressor
 	seqs    map[ID]uint32
+	epochs  map[ID]uint32
 	full    bool // the disk may be full: refusals are fine
 }
 
 const (
-	partAlways   = iota // fsync always, small segments: rolls, truncation, prefix deletes, values
-	partInterval        // fsync interval
-	partNever           // fsync never
-	partRetained        // retention by size
-	partCompact         // key compaction
-	partChanging        // changes its fsync mode
-	partDeleted         // deleted and created again, several times
+	partAlways       = iota // fsync always, small segments: rolls, truncation, prefix deletes, values
+	partInterval            // fsync interval
+	partNever               // fsync never
+	partRetained            // retention by size
+	partCompact             // key compaction
+	partCompactNever        // key compaction without the journal
+	partChanging            // changes its fsync mode
+	partDeleted             // deleted and created again, several times
 	partCount
 )
 
@@ -50,8 +52,11 @@ func workloadConfig(n int) Config {
 		c.Fsync = FsyncNever
 	case partRetained:
 		c.RetentionBytes = 12 << 10
-	case partCompact:
+	case partCompact, partCompactNever:
 		c.Compact, c.TombstoneRetention = true, 1000*time.Hour
+		if n == partCompactNever {
+			c.Fsync = FsyncNever
+		}
 	}
 	return c.withDefaults()
 }
@@ -59,7 +64,7 @@ func workloadConfig(n int) Config {
 func newWorkload(fsys *vfs.Mem, seed uint64) *workload {
 	w := &workload{
 		dir: "/var/data", fs: fsys, rng: rand.New(rand.NewPCG(seed, 7)), model: newModel(),
-		builder: record.NewBuilder(0), comp: record.NewCompressor(), seqs: map[ID]uint32{},
+		builder: record.NewBuilder(0), comp: record.NewCompressor(), seqs: map[ID]uint32{}, epochs: map[ID]uint32{},
 	}
 	w.clock.Store(1_700_000_000_000_000_000)
 	return w
@@ -93,7 +98,7 @@ func (w *workload) run(rounds int) (err error) {
 	if w.store, err = Open(w.dir, w.options(w.fs)); err != nil {
 		return err
 	}
-	if err := w.create(partAlways, partInterval, partNever, partRetained, partCompact, partChanging, partDeleted); err != nil {
+	if err := w.create(partAlways, partInterval, partNever, partRetained, partCompact, partCompactNever, partChanging, partDeleted); err != nil {
 		return err
 	}
 	if p, ok := w.store.Partition(workloadID(partAlways)); ok {
@@ -202,37 +207,53 @@ func drain(done chan error, n int) (err error) {
 	return err
 }
 
+// append adds one batch, or several at once that may exceed a commit group.
 func (w *workload) append(part int, done chan error) (pending bool, err error) {
 	id := workloadID(part)
 	p, ok := w.store.Partition(id)
 	if !ok {
 		return false, nil
 	}
-	b, err := w.batch(p, part)
-	if err != nil {
-		return false, err
+	var batches []byte
+	var changes []*modelChange
+	n, next := 1, p.End()
+	switch w.rng.IntN(24) {
+	case 0:
+		n = 2 + w.rng.IntN(30)
+	case 1, 2:
+		n = 2 + w.rng.IntN(3)
 	}
-	c := &modelChange{kind: didAppend, batch: b}
-	w.model.begin(id, c)
-	pending, err = p.Append(b, &modelAck{w.model, []*modelChange{c}, done})
+	for range n {
+		b, err := w.batch(p, part, next)
+		if err != nil {
+			return false, err
+		}
+		next = b.NextOffset()
+		batches = append(batches, b...)
+		changes = append(changes, &modelChange{kind: didAppend, batch: b})
+	}
+	w.model.begin(id, changes...)
+	pending, err = p.Append(batches, &modelAck{w.model, changes, done})
 	switch {
 	case errors.Is(err, ErrStorageFull) && w.full:
-		w.model.refuse(id, c)
+		w.model.refuse(id, changes...)
 		return false, nil
 	case err != nil:
 		return false, err
 	case pending:
 		w.model.mu.Lock()
-		c.hard = true
+		for _, c := range changes {
+			c.hard = true
+		}
 		w.model.mu.Unlock()
 	default:
-		w.model.ack(c)
+		w.model.ack(changes...)
 	}
 	return pending, nil
 }
 
 // batch makes the next batch of a partition: some records under few keys, now and then a tombstone, all codecs.
-func (w *workload) batch(p *Partition, part int) (record.Batch, error) {
+func (w *workload) batch(p *Partition, part int, base int64) (record.Batch, error) {
 	w.builder.Reset()
 	now := w.clock.Add(1_000_000)
 	for range 1 + w.rng.IntN(5) {
@@ -256,7 +277,10 @@ func (w *workload) batch(p *Partition, part int) (record.Batch, error) {
 	}
 	b := append(record.Batch(nil), built...)
 	w.seqs[id] = b.NextSequence()
-	b.Stamp(p.End(), p.LastEpoch()+uint32(w.rng.IntN(20)/19), now)
+	if base == p.End() && w.rng.IntN(20) == 0 {
+		w.epochs[id] = max(w.epochs[id], p.LastEpoch()) + 1
+	}
+	b.Stamp(base, max(w.epochs[id], p.LastEpoch()), now)
 	return b, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"os"
 	"runtime"
+	runtimemetrics "runtime/metrics"
 	"slices"
 	"time"
 
@@ -51,15 +52,32 @@ type Description struct {
 	Stats       map[string]float64
 }
 
+// heapFigures are the heap objects allocated since the start, and the bytes that live or dead objects take now.
+func heapFigures() (mallocs, bytes float64) {
+	samples := []runtimemetrics.Sample{
+		{Name: "/gc/heap/allocs:objects"}, {Name: "/gc/heap/tiny/allocs:objects"}, {Name: "/memory/classes/heap/objects:bytes"},
+	}
+	runtimemetrics.Read(samples)
+	values := make([]float64, len(samples))
+	for i, s := range samples {
+		if s.Value.Kind() == runtimemetrics.KindUint64 {
+			values[i] = float64(s.Value.Uint64())
+		}
+	}
+	return values[0] + values[1], values[2]
+}
+
 // Describe describes the broker and its process.
 func (b *Broker) Describe() Description {
 	u := processUsage()
 	st := b.store.Stats()
 	s := b.Snapshot()
+	stats := s.stats()
+	stats["go_mallocs"], stats["go_heap_bytes"] = heapFigures()
 	return Description{
 		PID: os.Getpid(), Uptime: time.Since(b.started), CPUUser: u.user, CPUSystem: u.system,
 		RSS: u.rss, PeakRSS: u.peak, DataDir: b.cfg.DataDir, JournalMode: st.JournalMode,
 		Partitions: int(s.Partitions), GoVersion: runtime.Version(), Connections: int(s.Connections),
-		DiskFree: st.DiskFree, Version: b.cfg.Version, Stats: s.stats(),
+		DiskFree: st.DiskFree, Version: b.cfg.Version, Stats: stats,
 	}
 }

@@ -19,7 +19,13 @@ func processUsage() (u usage) {
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &r) == nil {
 		u.user = time.Duration(r.Utime.Nano())
 		u.system = time.Duration(r.Stime.Nano())
-		u.peak = uint64(r.Maxrss) << 10
+	}
+	// Not Maxrss: that begins with the size of the process that started this one.
+	if status, err := os.ReadFile("/proc/self/status"); err == nil {
+		if _, after, ok := strings.Cut(string(status), "VmHWM:"); ok {
+			kib, _ := strconv.ParseUint(strings.Fields(after)[0], 10, 64)
+			u.peak = kib << 10
+		}
 	}
 	if statm, err := os.ReadFile("/proc/self/statm"); err == nil {
 		if fields := strings.Fields(string(statm)); len(fields) > 1 {

@@ -38,8 +38,8 @@ type fetch struct {
 	cost    int64 // in the connection's share
 	grant   grant // of the memory for fetches
 	req     wire.FetchRequest
-	parts   []fetchPart // as in req
-	arrived time.Time   // zero once it was parked: waiting is no latency
+	parts   []fetchPart   // as in req
+	arrived time.Time     // zero once it was parked: waiting is no latency
 	wait    time.Duration // for records, at most
 	timer   *time.Timer
 	timing  bool // the timer was started

@@ -7,6 +7,8 @@ import (
 
 	"github.com/sequitur-mq/sequitur/log"
 	"github.com/sequitur-mq/sequitur/record"
+	"github.com/sequitur-mq/sequitur/replication"
+	"github.com/sequitur-mq/sequitur/replication/replica"
 	"github.com/sequitur-mq/sequitur/txn"
 	"github.com/sequitur-mq/sequitur/wire"
 )
@@ -29,6 +31,10 @@ var errorCodes = []struct {
 	{record.ErrCorrupt, wire.CodeCorruptMessage},
 	{txn.ErrSequenceGap, wire.CodeSequenceGap},
 	{txn.ErrFenced, wire.CodeProducerFenced},
+	{txn.ErrStaleSequence, wire.CodeStaleSequence},
+	{replica.ErrMixedBatches, wire.CodeInvalidRequest},
+	{replica.ErrClosed, wire.CodeShuttingDown},
+	{replication.ErrFenced, wire.CodeNotLeader},
 	{errDraining, wire.CodeShuttingDown},
 }
 

@@ -27,7 +27,7 @@ type checkpoints struct {
 	position position // of the last one
 
 	mu      sync.Mutex
-	later   []*segment // removed from the log, on disk until the next checkpoint
+	later   []chore // what the next checkpoint allows to be removed
 	deleted atomic.Bool
 
 	took  Histogram
@@ -51,11 +51,27 @@ func (c *checkpoints) want() {
 // noteDeleted says that the next checkpoint has something to say even if no partition changed.
 func (c *checkpoints) noteDeleted() { c.deleted.Store(true) }
 
-// removeLater removes segments from disk once a checkpoint no longer knows them.
-func (c *checkpoints) removeLater(list []*segment) {
+// removeLater has files removed once a checkpoint no longer knows them, which captures made from now on do not. Until
+// then recovery goes through all that happened since the checkpoint before, and must find every file that was there.
+func (c *checkpoints) removeLater(list ...chore) {
+	if len(list) == 0 {
+		return
+	}
 	c.mu.Lock()
 	c.later = append(c.later, list...)
 	c.mu.Unlock()
+	if c.s.reserve.full.Load() {
+		c.want() // the space is needed
+	}
+}
+
+// removals are the chores of taking segments off the disk.
+func removals(list []*segment) []chore {
+	out := make([]chore, len(list))
+	for i, g := range list {
+		out[i] = chore{kind: choreRemoveSegment, segment: g}
+	}
+	return out
 }
 
 func (c *checkpoints) run() {
@@ -86,15 +102,15 @@ func (c *checkpoints) once(clean bool) error {
 	defer c.running.Unlock()
 	began := time.Now()
 	s := c.s
+	c.mu.Lock()
+	later := c.later // before the captures, which therefore know nothing of these files any more
+	c.later = nil
+	c.mu.Unlock()
 	pos, changed, nextSeq := s.journal.takeChanged()
-	if len(changed) == 0 && !clean && !c.deleted.Load() && pos == c.position {
+	if len(changed) == 0 && !clean && !c.deleted.Load() && len(later) == 0 && pos == c.position {
 		return nil
 	}
 	c.deleted.Store(false)
-	c.mu.Lock()
-	later := c.later
-	c.later = nil
-	c.mu.Unlock()
 	err := c.write(pos, changed, nextSeq, clean)
 	if err != nil {
 		c.restore(changed, later)
@@ -107,8 +123,8 @@ func (c *checkpoints) once(clean bool) error {
 	if err := s.journal.recycle(pos); err != nil {
 		return s.fail(err)
 	}
-	for _, g := range later {
-		if w := (chore{kind: choreRemoveSegment, segment: g}); !clean {
+	for _, w := range later {
+		if !clean {
 			s.chores.add(w)
 		} else if err := s.chores.do(w); err != nil { // the goroutine has ended
 			return err
@@ -121,13 +137,13 @@ func (c *checkpoints) once(clean bool) error {
 }
 
 // restore puts what a failed attempt took back for the next one.
-func (c *checkpoints) restore(changed []*Partition, later []*segment) {
+func (c *checkpoints) restore(changed []*Partition, later []chore) {
 	for _, p := range changed {
 		p.mu.Lock()
 		c.s.journal.touch(p)
 		p.mu.Unlock()
 	}
-	c.removeLater(later)
+	c.removeLater(later...)
 	c.deleted.Store(true)
 }
 

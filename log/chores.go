@@ -24,6 +24,7 @@ const (
 	choreSeal            choreKind = iota // save the index of a segment that has become full
 	choreRemoveSegment                    // remove the files of a segment that is no longer part of the log
 	choreTrim                             // cut the suffix off a segment's file
+	choreRemoveStrays                     // remove files that recovery found not to be part of the log
 	choreRemovePartition                  // remove the directory of a deleted partition
 	choreUnjournal                        // let a partition's appends bypass the journal
 )
@@ -102,6 +103,8 @@ func (c *chores) do(w chore) error {
 		return c.removeSegment(w.segment)
 	case choreTrim:
 		return c.trim(w.segment, w.size)
+	case choreRemoveStrays:
+		return w.p.removeStrays()
 	case choreRemovePartition:
 		return c.s.removePartition(w.id)
 	case choreUnjournal:

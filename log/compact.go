@@ -192,7 +192,7 @@ func (c *compaction) outcome(err error) error {
 func (p *Partition) beginCompaction(force bool) *compaction {
 	limit := p.Durable()
 	p.mu.Lock()
-	if !p.config.Compact || p.deleted || len(p.segments) < 2 {
+	if !p.config.Compact || p.deleted || len(p.segments) < 2 || len(p.strays) > 0 {
 		p.mu.Unlock()
 		return nil
 	}

@@ -110,7 +110,7 @@ func (s *Store) journalWide(kind entryKind, data []byte, c Completion) error {
 }
 
 // Delete removes partitions with all their data; unknown ones are ignored. The deletion is durable when it returns;
-// directories go in the background. Readers that hold chunks may finish with them.
+// directories go after the next checkpoint. Readers that hold chunks may finish with them.
 func (s *Store) Delete(ids ...ID) error {
 	if err := s.Err(); err != nil {
 		return err
@@ -140,9 +140,10 @@ func (s *Store) Delete(ids ...ID) error {
 		for _, g := range segments {
 			s.files.drop(g)
 		}
-		s.chores.add(chore{kind: choreRemovePartition, id: p.id})
+		s.checkpoints.removeLater(chore{kind: choreRemovePartition, id: p.id})
 	}
 	s.checkpoints.noteDeleted()
+	s.checkpoints.want()
 	return nil
 }
 

@@ -51,6 +51,7 @@ type Partition struct {
 	recent      *recent
 	hints       *hints
 	compact     *compactState
+	strays      []segmentName // (write) files found at recovery that are not part of the log, not removed yet
 }
 
 // EpochStart says at which offset a leader's epoch began.

@@ -61,7 +61,7 @@ func (s *Store) recover() error {
 		p.mu.Unlock()
 	}
 	for id := range s.deleted {
-		s.chores.add(chore{kind: choreRemovePartition, id: id})
+		s.checkpoints.removeLater(chore{kind: choreRemovePartition, id: id})
 	}
 	s.log.Info("log recovered", "dir", s.dir, "partitions", len(s.partitions), "journal_bytes", end.bytes, "touched", len(r.touched),
 		"torn_tail", end.torn, "clean", clean, "took", time.Since(began).Round(time.Microsecond), "journal_mode", s.journal.mode())
@@ -358,13 +358,14 @@ func (r *recovery) finish(clean bool) error {
 }
 
 // tidy removes what the partition's directory holds beyond its word: files of segments that no longer count, and
-// bytes behind the end of the last one.
+// bytes behind the end of the active one. A last segment that was cut stays as it is: another recovery from the same
+// checkpoint would miss its bytes.
 func (r *recovery) tidy(p *Partition) error {
-	if err := p.removeStrays(); err != nil {
+	if err := p.findStrays(); err != nil {
 		return err
 	}
 	g := p.active()
-	if g == nil {
+	if g == nil || p.sealed {
 		return nil
 	}
 	h, err := r.s.files.acquire(g)

@@ -24,7 +24,7 @@ func (p *Partition) replaceSegments(replaced []*segment, with segmentState, c Co
 	if _, err := p.findRun(r); err != nil {
 		return err
 	}
-	if err := p.note(entryReplace, encodeReplace(r), afterAdvance{p.s, c, slices.Clone(replaced), true}); err != nil {
+	if err := p.note(entryReplace, encodeReplace(r), afterAdvance{p.s, c, slices.Clone(replaced)}); err != nil {
 		return err
 	}
 	_, err := p.exchange(r)

@@ -67,11 +67,9 @@ type afterTruncate struct {
 func (a afterTruncate) Complete(err error) {
 	if err == nil {
 		a.p.truncated(a.end)
-		for _, g := range a.removed {
-			a.p.s.chores.add(chore{kind: choreRemoveSegment, segment: g})
-		}
+		a.p.s.checkpoints.removeLater(removals(a.removed)...)
 		if a.trim {
-			a.p.s.chores.add(chore{kind: choreTrim, segment: a.last, size: a.position})
+			a.p.s.checkpoints.removeLater(chore{kind: choreTrim, segment: a.last, size: a.position})
 		}
 	}
 	if a.c != nil {
@@ -230,29 +228,24 @@ func (p *Partition) advanceLocked(start int64, c Completion) error {
 	start = max(start, p.start)
 	removed := append([]*segment(nil), p.below(start)...)
 	change := startChange{start: start, end: p.end, sealed: p.sealed}
-	if err := p.note(entryStart, encodeStart(change), afterAdvance{p.s, c, removed, p.journaled}); err != nil {
+	if err := p.note(entryStart, encodeStart(change), afterAdvance{p.s, c, removed}); err != nil {
 		return err
 	}
 	p.advance(start)
 	return nil
 }
 
-// afterAdvance removes the files below the new start once it is durable.
+// afterAdvance has the files below the new start removed once it is durable.
 type afterAdvance struct {
 	s       *Store
 	c       Completion
 	removed []*segment
-	now     bool // else after the next checkpoint: until then recovery walks through them
 }
 
 // Complete implements Completion.
 func (a afterAdvance) Complete(err error) {
-	if err == nil && a.now {
-		for _, g := range a.removed {
-			a.s.chores.add(chore{kind: choreRemoveSegment, segment: g})
-		}
-	} else if err == nil {
-		a.s.checkpoints.removeLater(a.removed)
+	if err == nil {
+		a.s.checkpoints.removeLater(removals(a.removed)...)
 	}
 	if a.c != nil {
 		a.c.Complete(err)
@@ -282,9 +275,10 @@ func (p *Partition) advance(start int64) {
 	p.dropHoles()
 }
 
-// removeStrays removes files of the partition's directory that look like segments or snapshots of the log but are not
-// part of it any more: what a crash kept from being removed.
-func (p *Partition) removeStrays() error {
+// findStrays looks for files of the partition's directory that look like segments or snapshots of the log but are not
+// part of it (any more). Snapshots are removed; segments go after the next checkpoint, for until then they may be
+// what recovery has to go through again. It runs at recovery.
+func (p *Partition) findStrays() error {
 	entries, err := p.s.fs.ReadDir(p.dir())
 	if isNotExist(err) {
 		return nil
@@ -292,25 +286,51 @@ func (p *Partition) removeStrays() error {
 	if err != nil {
 		return fmt.Errorf("list partition directory: %w", err)
 	}
-	p.mu.Lock()
-	known := make(map[segmentName]bool, len(p.segments))
-	for _, g := range p.segments {
-		known[g.segmentName] = true
-	}
-	end := p.end
-	p.mu.Unlock()
+	known := p.segmentNames()
 	for _, e := range entries {
-		stray := false
-		if name, _, ok := parseSegmentName(e.Name()); ok {
-			stray = !known[name]
-		} else if offset, ok := parseSnapshotName(e.Name()); ok {
-			stray = offset > end
+		if name, _, ok := parseSegmentName(e.Name()); ok && !known[name] {
+			p.strays = append(p.strays, name)
 		}
-		if stray {
+		if offset, ok := parseSnapshotName(e.Name()); ok && offset > p.end {
 			if err := p.s.fs.Remove(filepath.Join(p.dir(), e.Name())); err != nil {
 				return fmt.Errorf("remove stray file: %w", err)
 			}
 		}
 	}
+	if len(p.strays) > 0 {
+		p.s.checkpoints.removeLater(chore{kind: choreRemoveStrays, p: p})
+	}
+	return nil
+}
+
+func (p *Partition) segmentNames() map[segmentName]bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	known := make(map[segmentName]bool, len(p.segments))
+	for _, g := range p.segments {
+		known[g.segmentName] = true
+	}
+	return known
+}
+
+// removeStrays removes what findStrays found, but for files whose names have come into use since. The write lock keeps
+// new ones from appearing meanwhile; compaction waits until there are no strays.
+func (p *Partition) removeStrays() error {
+	p.write.Lock()
+	defer p.write.Unlock()
+	known := p.segmentNames()
+	for _, name := range p.strays {
+		for _, suffix := range []string{segmentSuffix, indexSuffix} {
+			if known[name] {
+				continue
+			}
+			if err := p.s.fs.Remove(filepath.Join(p.dir(), name.stem()+suffix)); err != nil && !isNotExist(err) {
+				return fmt.Errorf("remove stray file: %w", err)
+			}
+		}
+	}
+	p.mu.Lock()
+	p.strays = nil
+	p.mu.Unlock()
 	return nil
 }

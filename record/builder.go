@@ -94,41 +94,40 @@ func (b *Builder) append(offsetDelta, tsMs int64, key, value []byte, headers []H
 	} else if tsMs > b.maxTime || b.count == 0 {
 		b.maxTime = tsMs
 	}
-	timeDelta, offset := zigzag(tsMs-b.baseTime), uint64(offsetDelta)<<1
-	keyLen, valueLen := nullableLen(key), nullableLen(value)
-	headerCount := uint64(len(headers)) << 1
-
-	size := 1 + uvarintSize(timeDelta) + uvarintSize(offset) +
-		uvarintSize(keyLen) + len(key) + uvarintSize(valueLen) + len(value) + uvarintSize(headerCount)
+	// The record goes behind the room that the length of the largest such record takes;
+	// few are so much smaller that their length is shorter and they must move up.
+	most := maxFrameOverhead + len(key) + len(value)
 	if len(headers) != 0 {
-		size += b.headersSize(headers)
+		most += b.headersSize(headers)
 	}
+	room := uvarintSize(uint64(most) << 1)
 	at := len(b.buf)
-	need := at + size + maxLengthSize
-	if need > cap(b.buf) {
+	if need := at + room + most; need > cap(b.buf) {
 		b.grow(need)
 		at = max(at, HeaderSize)
 	}
 	p := b.buf[at:cap(b.buf)]
-	i := putUvarint(p, 0, uint64(size)<<1)
-	p[i] = 0
-	i = putUvarint(p, i+1, timeDelta)
-	i = putUvarint(p, i, offset)
-	i = putUvarint(p, i, keyLen)
+	p[room] = 0 // attributes
+	i := putUvarint(p, room+1, zigzag(tsMs-b.baseTime))
+	i = putUvarint(p, i, uint64(offsetDelta)<<1)
+	i = putUvarint(p, i, nullableLen(key))
 	i += copy(p[i:], key)
-	i = putUvarint(p, i, valueLen)
+	i = putUvarint(p, i, nullableLen(value))
 	i += copy(p[i:], value)
-	i = putUvarint(p, i, headerCount)
+	i = putUvarint(p, i, uint64(len(headers))<<1)
 	if len(headers) != 0 {
 		i = putHeaders(p, i, headers)
 	}
+	length := uint64(i-room) << 1
+	if n := uvarintSize(length); n != room {
+		copy(p[n:], p[room:i])
+		i -= room - n
+	}
+	putUvarint(p, 0, length)
 	b.buf = b.buf[:at+i]
 	b.count++
 	b.nextDelta = offsetDelta + 1
 }
-
-// maxLengthSize bounds the record's own length varint.
-const maxLengthSize = 10
 
 // nullableLen is the encoded length of a key or value: zigzag, -1 for nil.
 func nullableLen(v []byte) uint64 {

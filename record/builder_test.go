@@ -124,3 +124,30 @@ func TestHotPathDoesNotAllocate(t *testing.T) {
 		require.Less(t, allocs, 20.0, "allocations per batch of 200 records with %v", codec)
 	}
 }
+
+// Around the sizes at which the record's length takes one byte more.
+func TestEveryRecordLengthWidth(t *testing.T) {
+	for _, r := range [][2]int{{0, 150}, {8100, 8250}, {1<<20 - 80, 1<<20 + 10}} {
+		for n := r[0]; n < r[1]; n++ {
+			b := NewBuilder(0)
+			value := bytes.Repeat([]byte{byte(n)}, n)
+			b.Append(1, nil, value, nil)
+			b.Append(1, []byte("after"), nil, nil)
+			batch, err := b.Build(nil, CodecNone, 0, 0, 0)
+			require.NoError(t, err)
+			var reader Reader
+			var rec Record
+			require.NoError(t, reader.Reset(batch, nil, DefaultLimits()))
+			ok, err := reader.Next(&rec)
+			require.NoError(t, err)
+			require.True(t, ok)
+			if !bytes.Equal(value, rec.Value) || rec.Key != nil {
+				t.Fatalf("value of %d bytes changed", n)
+			}
+			ok, err = reader.Next(&rec)
+			require.NoError(t, err)
+			require.True(t, ok)
+			require.Equal(t, []byte("after"), rec.Key)
+		}
+	}
+}

@@ -18,32 +18,44 @@ func (s *Store) retain() {
 
 // Retain applies the retention of all partitions now; the background loop does so each Options.RetentionInterval.
 // Segments go as a whole: one goes by time when its last batch was appended longer ago than RetentionTime, by size when
-// what remains without it still has RetentionBytes. Producers' timestamps play no part.
+// what remains without it still has RetentionBytes. Producers' timestamps play no part. The new starts are durable when
+// it returns.
 func (s *Store) Retain() {
 	now := s.options.Now().UnixNano()
-	for _, p := range s.all() {
+	list := s.all()
+	done := make(waiter, len(list))
+	waiting := 0
+	for _, p := range list {
 		if s.Err() != nil {
-			return
+			break
 		}
-		if err := p.retain(now); err != nil {
+		queued, err := p.retain(now, done)
+		if err != nil {
 			s.log.Warn("retention failed", "partition", p.id, "err", err)
 		}
+		if queued {
+			waiting++
+		}
+	}
+	for range waiting {
+		<-done // a failure is the store's, which says so
 	}
 }
 
-func (p *Partition) retain(now int64) error {
+// retain queues the advance of the start that retention asks for, if any.
+func (p *Partition) retain(now int64, done Completion) (queued bool, err error) {
 	p.mu.Lock()
 	c, idle := p.config, len(p.segments) == 0 || p.deleted
 	p.mu.Unlock()
 	if idle || c.Compact || c.RetentionTime <= 0 && c.RetentionBytes <= 0 {
-		return nil
+		return false, nil
 	}
 	p.write.Lock()
 	defer p.write.Unlock()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.deleted || len(p.segments) == 0 {
-		return nil
+		return false, nil
 	}
 	var total int64
 	for _, g := range p.segments {
@@ -61,7 +73,7 @@ func (p *Partition) retain(now int64) error {
 		gone++
 	}
 	if gone == 0 {
-		return nil
+		return false, nil
 	}
 	start := p.end
 	if gone < len(p.segments) {
@@ -69,5 +81,6 @@ func (p *Partition) retain(now int64) error {
 	} else {
 		p.sealed = true // the last one has expired as well
 	}
-	return p.advanceLocked(start, nil)
+	err = p.advanceLocked(start, done)
+	return err == nil, err
 }

@@ -23,7 +23,7 @@ func fullSnapshot() Snapshot {
 	return Snapshot{
 		Version: "1.2.3", Connections: 3, Requests: map[string]uint64{"Produce": 7}, Errors: map[string]uint64{"TIMEOUT": 1},
 		Produce: Distribution{Count: 6, Sum: 2 * time.Second, Buckets: []Bucket{
-			{50 * time.Microsecond, 1}, {60 * time.Microsecond, 2}, {time.Millisecond, 1}, {time.Minute, 2},
+			{Bound: 50 * time.Microsecond, Count: 1}, {Bound: 60 * time.Microsecond, Count: 2}, {Bound: time.Millisecond, Count: 1}, {Bound: time.Minute, Count: 2},
 		}},
 		ProducedRecords: 42, Partitions: 5,
 		Topics:  []Topic{{Name: "orders", Partitions: 4, StoredBytes: 99}, {Name: "payments", Partitions: 1}},

@@ -145,11 +145,14 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Is matches the Err... variables, and any *Error of the same code.
+// Is matches the Err... variables, and any *Error of the same code. A broker's refusal
+// that led to the error is matched too: a send that timed out because the disk was full
+// all the time matches both [ErrTimeout] and [ErrStorageFull].
 func (e *Error) Is(target error) bool {
 	switch t := target.(type) {
 	case *sentinel:
-		return t.code == e.Code
+		var refusal *wire.Error
+		return t.code == e.Code || errors.As(e.Err, &refusal) && t.code == Code(refusal.Code.String())
 	case *Error:
 		return t.Code == e.Code
 	}

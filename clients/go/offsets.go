@@ -75,7 +75,7 @@ func (c *Client) offsetsOnce(ctx context.Context, op string, t *topicInfo, at Po
 		for _, i := range indexes {
 			part := wire.ListOffsetsPart{Topic: t.uuid, Partition: uint32(partitions[i]), Kind: kind}
 			if kind == wire.OffsetByTime {
-				part.TimeNs = at.time.UnixNano()
+				part.TimeNs = at.nanoseconds()
 			}
 			req.Parts = append(req.Parts, part)
 		}

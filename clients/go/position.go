@@ -2,6 +2,7 @@ package sequitur
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/sequitur-mq/sequitur/wire"
@@ -60,4 +61,17 @@ func (p Position) wireKind() (wire.OffsetKind, bool) {
 		return wire.OffsetByTime, true
 	}
 	return 0, false
+}
+
+// nanoseconds is the time of At as the protocol has it: Unix nanoseconds, which end in
+// 1677 and 2262. Earlier and later times stand for the first and the last of them.
+func (p Position) nanoseconds() int64 {
+	first, last := time.Unix(0, math.MinInt64), time.Unix(0, math.MaxInt64)
+	switch {
+	case p.time.Before(first):
+		return math.MinInt64
+	case p.time.After(last):
+		return math.MaxInt64
+	}
+	return p.time.UnixNano()
 }

@@ -49,7 +49,7 @@ type ProduceEvent struct {
 	Topic      string
 	Partition  int32
 	Records    int
-	Bytes      int           // as sent, compressed; 0 if the batch was never built
+	Bytes      int           // as sent, compressed; 0 if the batch was never built or failed in flight
 	Attempts   int           // requests that carried the batch
 	Took       time.Duration // from the first record's append to the answer
 	Duplicates int           // records dropped because of their message id

@@ -94,6 +94,7 @@ type identity struct {
 // topicState is a topic as the producer uses it.
 type topicState struct {
 	name   string
+	uuid   wire.UUID // immutable, like the name
 	info   *topicInfo
 	parts  []*partition
 	sticky int32 // partition of records without key
@@ -310,7 +311,7 @@ func (o *producerOptions) check() error {
 // newTopicState readies a topic for sending. Lock held.
 func (p *Producer) newTopicState(info *topicInfo) *topicState {
 	n := len(info.leaders)
-	t := &topicState{name: info.name, info: info, parts: make([]*partition, n), sticky: rand.Int32N(int32(n))}
+	t := &topicState{name: info.name, uuid: info.uuid, info: info, parts: make([]*partition, n), sticky: rand.Int32N(int32(n))}
 	t.setLimits(p)
 	p.topics[info.name] = t
 	return t

@@ -51,6 +51,7 @@ type batch struct {
 	holds    int  // delivery and callbacks to come
 	spent    bool // delivered; to be recycled once it is not in flight
 
+	event      ProduceEvent // for the hook
 	err        *Error
 	baseOffset int64
 	appendTime int64

@@ -8,6 +8,16 @@ import (
 // part that must not happen under the lock. Batches of a partition come in order.
 func (p *Producer) deliver(b *batch) {
 	b.holds = 1
+	b.event = ProduceEvent{
+		Topic: b.part.topic.name, Partition: b.part.index, Records: b.records(), Attempts: b.attempts,
+		Took: time.Duration(p.client.now() - b.opened), Duplicates: len(b.duplicates),
+	}
+	if !b.inflight { // else it may be being built
+		b.event.Bytes = len(b.built)
+	}
+	if b.err != nil {
+		b.event.Err = b.err
+	}
 	p.delivered = append(p.delivered, b)
 	if b.err != nil && p.lost == nil && b.records() > len(b.entries)+len(b.waiters) {
 		p.lost = b.err
@@ -39,7 +49,7 @@ func (p *Producer) unlock() {
 			ack, err := b.ack(w.index)
 			p.waiters.complete(w.waiter, ack, err)
 		}
-		p.report(b)
+		p.hooks.Produced(b.event)
 	}
 	p.mu.Lock()
 	for _, b := range list {
@@ -48,17 +58,6 @@ func (p *Producer) unlock() {
 	clear(list)
 	p.spare = list[:0]
 	p.mu.Unlock()
-}
-
-func (p *Producer) report(b *batch) {
-	e := ProduceEvent{
-		Topic: b.part.topic.name, Partition: b.part.index, Records: b.records(), Bytes: len(b.built), Attempts: b.attempts,
-		Took: time.Duration(p.client.now() - b.opened), Duplicates: len(b.duplicates),
-	}
-	if b.err != nil {
-		e.Err = b.err
-	}
-	p.hooks.Produced(e)
 }
 
 // runCallbacks runs the callbacks of delivered batches until there are none left.

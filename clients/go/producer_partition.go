@@ -284,6 +284,9 @@ func (t *partition) settle() {
 		t.recover()
 	}
 	t.makeReady()
+	if t.sender != nil {
+		t.sender.wakeIfReady()
+	}
 }
 
 func (t *partition) deliverHead() {

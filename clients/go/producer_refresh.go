@@ -53,7 +53,7 @@ func (p *Producer) refreshOne(topic *topicState) bool {
 	p.mu.Lock()
 	defer p.unlock()
 	delete(p.refresh, topic)
-	if err == nil && info.uuid != topic.info.uuid {
+	if err == nil && info.uuid != topic.uuid {
 		err = wireError("send to", topic.name, -1, wire.Errorf(wire.CodeUnknownTopic,
 			"the topic was deleted and created again; records meant for the old one are not written to the new one"))
 	}

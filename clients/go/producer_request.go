@@ -95,7 +95,7 @@ func (q *produceRequest) build() (int, error) {
 		}
 		total += len(b.built)
 		q.req.Parts = append(q.req.Parts, wire.ProducePart{
-			Topic: b.part.topic.info.uuid, Partition: uint32(b.part.index), Bytes: uint32(len(b.built)),
+			Topic: b.part.topic.uuid, Partition: uint32(b.part.index), Bytes: uint32(len(b.built)),
 		})
 	}
 	return total, nil
@@ -184,6 +184,7 @@ func (q *produceRequest) finish() {
 func (q *produceRequest) outcome(b *batch, i int) {
 	t, p := b.part, q.s.p
 	switch {
+	case p.opts.acks == AcksNone && b.done: // timed out while being written
 	case p.opts.acks == AcksNone:
 		b.done, b.baseOffset = true, -1
 		if q.lost != nil {

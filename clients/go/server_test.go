@@ -36,10 +36,16 @@ type testServer struct {
 	// onProduce, if set, may refuse a part before it is looked at, or swallow the
 	// whole request (hang). Called with the lock held.
 	onProduce func(topic string, partition uint32, b record.Batch) wire.Code
+	// afterProduce, if set, may change the answer after the append.
+	afterProduce func(wire.Code) wire.Code
+	// hang, if set, may keep a request from being served; serveHeld serves it later.
 	hang      func(kind wire.Kind) bool
+	held      []func()
+	mute      bool                              // no answers to produce requests
 	mangle    func(verify bool, batches []byte) // of a fetch answer
 	advertise string                            // address in metadata, "" for the real one
 	noFence   bool
+	discard   bool // acknowledge, store nothing
 }
 
 type holeKey struct {
@@ -144,6 +150,26 @@ func (s *testServer) set(f func()) {
 	s.grown.Broadcast()
 }
 
+// waitFor waits until cond, called with the lock held, is true.
+func (s *testServer) waitFor(cond func() bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for !cond() {
+		s.grown.Wait()
+	}
+}
+
+// serveHeld serves the requests that hang kept back.
+func (s *testServer) serveHeld() {
+	s.mu.Lock()
+	held := s.held
+	s.held, s.hang = nil, nil
+	s.mu.Unlock()
+	for _, serve := range held {
+		serve()
+	}
+}
+
 func (s *testServer) create(name string, cfg wire.TopicConfig) *testTopic {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -182,11 +208,6 @@ func (s *testServer) serve(nc net.Conn) {
 		}
 		s.mu.Lock()
 		s.requests[h.Kind]++
-		hang := s.hang != nil && s.hang(h.Kind)
-		s.mu.Unlock()
-		if hang {
-			continue
-		}
 		answer := func() {
 			resp, batches := s.handle(h, body[:h.MetadataLength], body[h.MetadataLength:], nc)
 			if resp == nil {
@@ -196,6 +217,15 @@ func (s *testServer) serve(nc net.Conn) {
 			wmu.Lock()
 			defer wmu.Unlock()
 			_, _ = nc.Write(append(out, batches...))
+		}
+		hang := s.hang != nil && s.hang(h.Kind)
+		if hang {
+			s.held = append(s.held, answer)
+			s.grown.Broadcast()
+		}
+		s.mu.Unlock()
+		if hang {
+			continue
 		}
 		if h.Kind != wire.KindFetch {
 			answer()
@@ -293,12 +323,15 @@ func (s *testServer) produce(meta, batches []byte) wire.Message {
 		if err != nil {
 			result.Code, result.Message = wire.CodeCorruptMessage, err.Error()
 		} else {
-			s.appendBatch(part, append(record.Batch(nil), b...), &result)
+			s.appendBatch(part, b, &result)
+			if s.afterProduce != nil {
+				result.Code = s.afterProduce(result.Code)
+			}
 		}
 		resp.Parts = append(resp.Parts, result)
 	}
 	s.grown.Broadcast()
-	if req.Acks == wire.AcksNone {
+	if req.Acks == wire.AcksNone || s.mute {
 		return nil
 	}
 	return resp
@@ -336,11 +369,16 @@ func (s *testServer) appendBatch(part wire.ProducePart, b record.Batch, result *
 		return
 	}
 	b.Stamp(p.end, 1, time.Now().UnixNano())
+	if s.discard {
+		b = b[:record.HeaderSize]
+	}
 	result.BaseOffset, result.AppendTime = b.BaseOffset(), b.AppendTime()
 	if b.Attributes().MessageIDs() {
 		s.findDuplicates(p, b, result)
 	}
-	p.batches = append(p.batches, b)
+	if !s.discard {
+		p.batches = append(p.batches, b)
+	}
 	p.end = b.NextOffset()
 	if known != nil {
 		known.next = b.NextSequence()

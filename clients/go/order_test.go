@@ -1,0 +1,372 @@
+package sequitur
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/sequitur-mq/sequitur/record"
+	"github.com/sequitur-mq/sequitur/wire"
+)
+
+// cutter is a TCP proxy that cuts connections after a random number of bytes, so many
+// times in all.
+type cutter struct {
+	ln   net.Listener
+	to   func() string
+	cuts atomic.Int64
+	most int64 // bytes before a cut
+	wg   sync.WaitGroup
+
+	mu    sync.Mutex
+	conns map[net.Conn]struct{}
+	ended bool
+}
+
+func startCutter(t testing.TB, to func() string, cuts, most int64) *cutter {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	c := &cutter{ln: ln, to: to, most: most, conns: map[net.Conn]struct{}{}}
+	c.cuts.Store(cuts)
+	c.wg.Add(1)
+	go c.accept()
+	t.Cleanup(func() {
+		ln.Close()
+		c.mu.Lock()
+		c.ended = true
+		for nc := range c.conns {
+			nc.Close()
+		}
+		c.mu.Unlock()
+		c.wg.Wait()
+	})
+	return c
+}
+
+func (c *cutter) addr() string { return c.ln.Addr().String() }
+
+func (c *cutter) accept() {
+	defer c.wg.Done()
+	for {
+		in, err := c.ln.Accept()
+		if err != nil {
+			return
+		}
+		out, err := net.Dial("tcp", c.to())
+		if err != nil {
+			in.Close()
+			continue
+		}
+		c.mu.Lock()
+		c.conns[in], c.conns[out] = struct{}{}, struct{}{}
+		if c.ended {
+			in.Close()
+			out.Close()
+		}
+		c.mu.Unlock()
+		c.wg.Add(2)
+		go c.pipe(in, out)
+		go c.pipe(out, in)
+	}
+}
+
+// pipe copies until its random limit, then cuts both sides.
+func (c *cutter) pipe(from, to net.Conn) {
+	defer c.wg.Done()
+	defer from.Close()
+	defer to.Close()
+	limit := rand.Int64N(c.most)
+	n, _ := io.Copy(to, io.LimitReader(from, limit))
+	if n == limit && c.cuts.Add(-1) < 0 {
+		_, _ = io.Copy(to, from)
+	}
+}
+
+// history is what senders saw, to be compared with what is in the log.
+type history struct {
+	mu     sync.Mutex
+	acked  map[string]Ack
+	failed map[string]error
+}
+
+func newHistory() *history { return &history{acked: map[string]Ack{}, failed: map[string]error{}} }
+
+func (h *history) outcome(value string) func(Ack, error) {
+	return func(a Ack, err error) {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if _, twice := h.acked[value]; twice || h.failed[value] != nil {
+			h.failed[value] = fmt.Errorf("%s: called back twice", value)
+		} else if err != nil {
+			h.failed[value] = err
+		} else {
+			h.acked[value] = a
+		}
+	}
+}
+
+// check compares the history with the log of every partition: acknowledged records are
+// where they were said to be, nothing is there twice, what certainly failed is not
+// there, and per partition each sender's records, named sender/number, are in order.
+func (h *history) check(logs [][]string) error {
+	seen := map[string]bool{}
+	for partition, values := range logs {
+		last := map[string]int{}
+		for offset, v := range values {
+			if seen[v] {
+				return fmt.Errorf("partition %d offset %d: %s is there twice", partition, offset, v)
+			}
+			seen[v] = true
+			sender, number, _ := strings.Cut(v, "/")
+			var n int
+			if _, err := fmt.Sscan(number, &n); err != nil {
+				return fmt.Errorf("partition %d offset %d: %q was never sent", partition, offset, v)
+			}
+			if before, ok := last[sender]; ok && n <= before {
+				return fmt.Errorf("partition %d offset %d: %s comes after %s/%d", partition, offset, v, sender, before)
+			}
+			last[sender] = n
+		}
+	}
+	for v, a := range h.acked {
+		if values := logs[a.Partition]; a.Offset >= int64(len(values)) || values[a.Offset] != v {
+			return fmt.Errorf("%s was acknowledged at %d/%d and is not there", v, a.Partition, a.Offset)
+		}
+	}
+	for v, err := range h.failed {
+		var e *Error
+		if !errors.As(err, &e) {
+			return err
+		}
+		if !e.MaybeDone && seen[v] {
+			return fmt.Errorf("%s is there though it certainly failed: %w", v, err)
+		}
+	}
+	return nil
+}
+
+type retryCounter struct {
+	NoHooks
+	n atomic.Int64
+}
+
+func (r *retryCounter) ProduceRetried(string, int32, error) { r.n.Add(1) }
+
+// storm has goroutines send records under trouble and checks what came of it.
+func storm(t *testing.T, s *testServer, addr string, broken rules, opts ...ProducerOption) (*history, error) {
+	const senders, each, parts = 3, 2000, 3
+	s.create("storm", config(parts))
+	var retries retryCounter
+	c := connect(t, addr, WithRetryBackoff(time.Millisecond, 5*time.Millisecond), WithBreaker(5, 5*time.Millisecond), WithHooks(&retries))
+	p := newProducer(t, c, append([]ProducerOption{WithBatchBytes(1 << 10)}, opts...)...)
+	p.rules = broken
+	h := newHistory()
+	var wg sync.WaitGroup
+	for g := range senders {
+		wg.Go(func() {
+			for i := range each {
+				v := fmt.Sprintf("s%d/%d", g, i)
+				r := Record{Topic: "storm", Key: []byte{byte(rand.IntN(50))}, Value: []byte(v)}
+				if err := p.SendAsync(t.Context(), r, h.outcome(v)); err != nil {
+					h.outcome(v)(Ack{}, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	require.NoError(t, p.Close(t.Context()))
+	require.NoError(t, c.Close())
+	require.Len(t, h.acked, senders*each-len(h.failed))
+	require.NotZero(t, retries.n.Load(), "there was no trouble")
+	var logs [][]string
+	for i := range parts {
+		logs = append(logs, s.log("storm", i))
+	}
+	return h, h.check(logs)
+}
+
+func TestOrderUnderCuts(t *testing.T) {
+	for _, codec := range []Codec{CodecNone, CodecZstd} {
+		t.Run(codec.String(), func(t *testing.T) {
+			s := startServer(t)
+			proxy := startCutter(t, s.addr, 60, 20_000)
+			s.advertise = proxy.addr()
+			h, err := storm(t, s, proxy.addr(), rules{}, WithCompression(codec))
+			require.NoError(t, err)
+			require.Empty(t, h.failed)
+		})
+	}
+}
+
+// refusals answers some batches with trouble, before or after they were appended.
+func refusals(s *testServer) {
+	before := []wire.Code{wire.CodeOverloaded, wire.CodeStorageFull, wire.CodeNotLeader, wire.CodeShuttingDown}
+	left := 150
+	s.onProduce = func(string, uint32, record.Batch) wire.Code {
+		if left == 0 || rand.IntN(4) > 0 {
+			return wire.CodeNone
+		}
+		left--
+		return before[rand.IntN(len(before))]
+	}
+	s.afterProduce = func(code wire.Code) wire.Code {
+		if left == 0 || rand.IntN(8) > 0 || code != wire.CodeNone {
+			return code
+		}
+		left--
+		return wire.CodeTimeout
+	}
+}
+
+func TestOrderUnderRefusals(t *testing.T) {
+	s := startServer(t)
+	refusals(s)
+	h, err := storm(t, s, s.addr(), rules{})
+	require.NoError(t, err)
+	require.Empty(t, h.failed)
+}
+
+func TestOrderUnderCutsRefusalsAndTimeouts(t *testing.T) {
+	s := startServer(t)
+	refusals(s)
+	proxy := startCutter(t, s.addr, 60, 20_000)
+	s.advertise = proxy.addr()
+	_, err := storm(t, s, proxy.addr(), rules{}, WithDeliveryTimeout(30*time.Millisecond))
+	require.NoError(t, err)
+}
+
+// The checker notices each broken rule.
+
+func TestTeethRenumberedRetries(t *testing.T) {
+	s := startServer(t)
+	refusals(s)
+	_, err := storm(t, s, s.addr(), rules{renumberRetries: true})
+	require.Error(t, err)
+}
+
+// Unless the first batch goes alone, a broker that refuses it and does not know the
+// producer yet takes the second.
+func TestTeethPipelineUnproven(t *testing.T) {
+	s := startServer(t)
+	send := func(topic string, broken rules, inFlight int) error {
+		s.create(topic, config(1))
+		refused := false
+		s.set(func() {
+			s.hang = func(k wire.Kind) bool { return k == wire.KindProduce }
+			s.onProduce = func(string, uint32, record.Batch) wire.Code {
+				if refused {
+					return wire.CodeNone
+				}
+				refused = true
+				return wire.CodeOverloaded
+			}
+		})
+		c := connect(t, s.addr(), WithRetryBackoff(time.Millisecond, 5*time.Millisecond))
+		p := newProducer(t, c, WithBatchBytes(1<<10))
+		p.rules = broken
+		h := newHistory()
+		for i := range 1000 { // many full batches
+			v := fmt.Sprintf("s/%d", i)
+			require.NoError(t, p.SendAsync(t.Context(), Record{Topic: topic, Value: []byte(v)}, h.outcome(v)))
+		}
+		s.waitFor(func() bool { return len(s.held) >= inFlight })
+		s.serveHeld()
+		require.NoError(t, p.Close(t.Context()))
+		require.Empty(t, h.failed)
+		return h.check([][]string{s.log(topic, 0)})
+	}
+	require.NoError(t, send("whole", rules{}, 1))
+	require.ErrorContains(t, send("broken", rules{pipelineUnproven: true}, 2), "comes after")
+}
+
+func TestUnknownOutcome(t *testing.T) {
+	for _, broken := range []rules{{}, {keepEpoch: true}} {
+		s := startServer(t)
+		s.create("storm", config(1))
+		c := connect(t, s.addr(), WithRequestTimeout(100*time.Millisecond), WithRetryBackoff(time.Millisecond, 5*time.Millisecond))
+		p := newProducer(t, c, WithDeliveryTimeout(50*time.Millisecond))
+		p.rules = broken
+		h := newHistory()
+		send := func(v string) error {
+			ack, err := p.Send(t.Context(), Record{Topic: "storm", Value: []byte(v)})
+			h.outcome(v)(ack, err)
+			return err
+		}
+		require.NoError(t, send("s/0"))
+		s.set(func() { s.mute = true }) // appended, never answered
+		err := send("s/1")
+		require.ErrorIs(t, err, ErrTimeout)
+		var e *Error
+		require.ErrorAs(t, err, &e)
+		require.True(t, e.MaybeDone)
+		require.True(t, e.Retriable)
+		s.set(func() { s.mute = false })
+		for i := 2; send(fmt.Sprintf("s/%d", i)) != nil; i++ {
+			// These may time out too, while the connection is given up.
+		}
+		err = h.check([][]string{s.log("storm", 0)})
+		if broken.keepEpoch {
+			require.ErrorContains(t, err, "was acknowledged", "the checker must see the lost record")
+		} else {
+			require.NoError(t, err)
+		}
+		p.abandon()
+	}
+}
+
+// A batch that is still on its way when its delivery timeout ends must not come after
+// later records.
+func TestLateBatchIsFenced(t *testing.T) {
+	for _, name := range []string{"", "billing"} {
+		s := startServer(t)
+		s.create("storm", config(1))
+		var opts []ProducerOption
+		if name != "" {
+			opts = append(opts, WithName(name))
+		}
+		c := connect(t, s.addr(), WithRequestTimeout(100*time.Millisecond), WithRetryBackoff(time.Millisecond, 5*time.Millisecond))
+		p := newProducer(t, c, append(opts, WithDeliveryTimeout(150*time.Millisecond))...)
+		_, err := p.Send(t.Context(), Record{Topic: "storm", Value: []byte("s/0")})
+		require.NoError(t, err)
+		s.set(func() { s.hang = func(k wire.Kind) bool { return k == wire.KindProduce } })
+		_, err = p.Send(t.Context(), Record{Topic: "storm", Value: []byte("s/1")})
+		require.ErrorIs(t, err, ErrTimeout)
+		var late []func()
+		s.set(func() { late, s.held, s.hang = s.held, nil, nil })
+		require.NotEmpty(t, late)
+		last := ""
+		for i, sent := 2, false; !sent; i++ { // may time out too while the connection is given up
+			last = fmt.Sprintf("s/%d", i)
+			_, err = p.Send(t.Context(), Record{Topic: "storm", Value: []byte(last)})
+			sent = err == nil
+		}
+		for _, serve := range late {
+			serve()
+		}
+		log := s.log("storm", 0)
+		require.NotContains(t, log, "s/1")
+		require.Equal(t, last, log[len(log)-1])
+		require.NoError(t, p.Close(t.Context()))
+	}
+}
+
+func TestCheckerSeesLossDuplicatesAndReordering(t *testing.T) {
+	h := newHistory()
+	h.acked["a/1"] = Ack{Offset: 0}
+	h.acked["a/2"] = Ack{Offset: 1}
+	h.failed["a/3"] = &Error{}
+	require.NoError(t, h.check([][]string{{"a/1", "a/2"}}))
+	for _, bad := range [][]string{{"a/1"}, {"a/2", "a/1"}, {"a/1", "a/2", "a/1"}, {"a/1", "a/2", "a/3"}, {"x", "a/1"}} {
+		require.Error(t, h.check([][]string{slices.Clone(bad)}))
+	}
+}

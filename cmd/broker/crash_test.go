@@ -1,0 +1,278 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// load is a produce that is fed line by line while things happen to its
+// broker.
+type load struct {
+	*process
+	lines []string
+}
+
+func startLoad(t *testing.T, addr, topic string, more ...string) *load {
+	t.Helper()
+	args := append([]string{"produce", topic, "--print-acks", "--key-field", "1"}, more...)
+	return &load{process: start(t, addr, args...)}
+}
+
+// feed writes n more lines.
+func (l *load) feed(n int) {
+	l.t.Helper()
+	var b strings.Builder
+	for range n {
+		line := fmt.Sprintf("key%d line %d %s\r", len(l.lines)%7, len(l.lines), strings.Repeat("x", len(l.lines)%50))
+		l.lines = append(l.lines, line)
+		b.WriteString(line + "\n")
+	}
+	_, err := io.WriteString(l.stdin, b.String())
+	require.NoError(l.t, err)
+}
+
+// verify compares what is stored with what was acknowledged.
+func (l *load) verify(addr, topic string, r result) {
+	l.t.Helper()
+	records := readStored(l.t, ok(l.t, addr, nil, "consume", topic, "--format", `%p %o %v\n`))
+	require.NoError(l.t, checkHistory(l.lines, readAcks(l.t, string(r.stdout)), records))
+}
+
+// kill -9 at any moment of a produce: it goes on with the restarted broker, and
+// every line is there exactly once.
+func TestKillDuringProduce(t *testing.T) {
+	dir := t.TempDir()
+	s := serve(t, dir, "")
+	ok(t, s.addr, nil, "topic", "create", "t", "--partitions", "3")
+	l := startLoad(t, s.addr, "t")
+	const rounds, batch = 12, 2000
+	for round := range rounds {
+		acked := strings.Count(string(l.stdout.bytes()), "\n")
+		l.feed(batch)
+		// Another moment in every round: from right after the feeding to after
+		// the acknowledgement of most of it.
+		_, alive := l.stdout.untilLines(acked + round*batch/rounds)
+		require.True(t, alive, "%s", l.stderr.bytes())
+		s.kill()
+		s = serve(t, dir, s.addr)
+	}
+	require.NoError(t, l.stdin.Close())
+	r := l.wait()
+	require.Equal(t, exitOK, r.code, r.stderr)
+	require.Len(t, readAcks(t, string(r.stdout)), rounds*batch)
+	l.verify(s.addr, "t", r)
+	require.Equal(t, exitOK, s.stop().code)
+	clean(t, dir)
+}
+
+// A broker that stays away: produce gives up, says what was acknowledged, and
+// that is there after the restart.
+func TestKillAndGiveUp(t *testing.T) {
+	dir := t.TempDir()
+	s := serve(t, dir, "")
+	for round := range 4 {
+		topic := fmt.Sprintf("t%d", round)
+		ok(t, s.addr, nil, "topic", "create", topic)
+		l := startLoad(t, s.addr, topic, "--timeout", "300ms")
+		l.feed(1000)
+		_, alive := l.stdout.untilLines(1 + round*300)
+		require.True(t, alive, "%s", l.stderr.bytes())
+		s.kill()
+		clean(t, dir)
+		l.feed(500)
+		r := l.result(t)
+		require.Equal(t, exitPartial, r.code, r.stderr)
+		require.Contains(t, r.stderr, "was not acknowledged")
+		acked := len(readAcks(t, string(r.stdout)))
+		require.Contains(t, r.stderr, "acknowledged "+count(int64(acked), "record"))
+		s = serve(t, dir, s.addr)
+		l.verify(s.addr, topic, r)
+	}
+	require.Equal(t, exitOK, s.stop().code)
+	clean(t, dir)
+}
+
+func (l *load) result(t *testing.T) result {
+	t.Helper()
+	l.stdin.Close()
+	return l.wait()
+}
+
+// A graceful stop under load lets what is in flight finish; produce goes on
+// with the next broker.
+func TestGracefulStopUnderLoad(t *testing.T) {
+	dir := t.TempDir()
+	s := serve(t, dir, "")
+	ok(t, s.addr, nil, "topic", "create", "t", "--partitions", "4")
+	l := startLoad(t, s.addr, "t")
+	for round := range 3 {
+		acked := strings.Count(string(l.stdout.bytes()), "\n")
+		l.feed(4000)
+		_, alive := l.stdout.untilLines(acked + 1 + round*1000)
+		require.True(t, alive, "%s", l.stderr.bytes())
+		s.signal(syscall.SIGTERM)
+		r := s.wait()
+		require.Equal(t, exitOK, r.code, r.stderr)
+		require.Contains(t, r.stderr, "stopped, everything is on disk")
+		clean(t, dir)
+		s = serve(t, dir, s.addr)
+	}
+	r := l.result(t)
+	require.Equal(t, exitOK, r.code, r.stderr)
+	l.verify(s.addr, "t", r)
+}
+
+// topicFiles is where a topic's files are, to be asked while its broker runs.
+func topicFiles(t *testing.T, addr, dir, topic string) string {
+	t.Helper()
+	var d topicJSON
+	require.NoError(t, json.Unmarshal([]byte(ok(t, addr, nil, "topic", "describe", topic, "--json")), &d))
+	return filepath.Join(dir, "partitions", strings.ReplaceAll(d.UUID, "-", ""))
+}
+
+// firstSegment is the first segment of partition 0.
+func firstSegment(t *testing.T, files string) string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(files, "0", "*.log"))
+	require.NoError(t, err)
+	require.NotEmpty(t, found)
+	return found[0]
+}
+
+// flipBit damages a file as an ageing disk does.
+func flipBit(t *testing.T, file string, at int64) {
+	t.Helper()
+	f, err := os.OpenFile(file, os.O_RDWR, 0)
+	require.NoError(t, err)
+	defer f.Close()
+	b := make([]byte, 1)
+	_, err = f.ReadAt(b, at)
+	require.NoError(t, err)
+	b[0] ^= 0x10
+	_, err = f.WriteAt(b, at)
+	require.NoError(t, err)
+}
+
+// A flipped bit is found, named by file and offset, and not served.
+func TestFlippedBit(t *testing.T) {
+	dir := t.TempDir()
+	s := serve(t, dir, "")
+	ok(t, s.addr, nil, "topic", "create", "t")
+	var want string
+	for i := range 40 { // a batch each, so that there is something around the hole
+		lines := numbered(fmt.Sprintf("batch %d", i), 50)
+		ok(t, s.addr, lines, "produce", "t")
+		want += string(lines)
+	}
+	all := strings.SplitAfter(want, "\n")
+	files := topicFiles(t, s.addr, dir, "t")
+	require.Equal(t, exitOK, s.stop().code)
+	clean(t, dir)
+	file := firstSegment(t, files)
+	info, err := os.Stat(file)
+	require.NoError(t, err)
+	flipBit(t, file, info.Size()/2)
+
+	r := run(t, "", nil, "check", dir)
+	require.Equal(t, exitCorrupt, r.code, "%s", r.stdout)
+	require.Contains(t, string(r.stdout), filepath.Base(file))
+	require.Regexp(t, `offset`, string(r.stdout))
+	r = run(t, "", nil, "check", dir, "--json")
+	require.Equal(t, exitCorrupt, r.code)
+
+	s = serve(t, dir, "")
+	r = run(t, s.addr, nil, "consume", "t")
+	require.Equal(t, exitCorrupt, r.code, r.stderr)
+	require.Contains(t, r.stderr, "are damaged on disk and are not served")
+	require.Contains(t, r.stderr, "--skip-corrupt")
+	require.True(t, len(r.stdout) > 0 && strings.HasPrefix(want, string(r.stdout)), "what comes before the damage is served")
+
+	r = run(t, s.addr, nil, "consume", "t", "--skip-corrupt")
+	require.Equal(t, exitOK, r.code, r.stderr)
+	require.Contains(t, r.stderr, "skipped damaged records of t, partition 0")
+	served := strings.SplitAfter(string(r.stdout), "\n")
+	require.Less(t, len(served), len(all))
+	require.GreaterOrEqual(t, len(served), len(all)-100, "only the damaged batch is left out")
+	sent := map[string]bool{}
+	for _, line := range all {
+		sent[line] = true
+	}
+	for _, line := range served {
+		require.True(t, sent[line], "served %q, which was never sent", line)
+	}
+	require.Regexp(t, `(?m)^damaged: partition 0, offsets \d+ to \d+, in .*`+filepath.Base(file)+` at byte \d+$`, ok(t, s.addr, nil, "topic", "describe", "t"))
+	ok(t, s.addr, []byte("after\n"), "produce", "t")
+	require.True(t, strings.HasSuffix(ok(t, s.addr, nil, "consume", "t", "--skip-corrupt"), "after\n"))
+}
+
+// A directory that is none is refused with a text, not a trace.
+func TestDamagedDirectory(t *testing.T) {
+	dir := t.TempDir()
+	s := serve(t, dir, "")
+	require.Equal(t, exitOK, s.stop().code)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "identity"), []byte("rubbish"), 0o600))
+	_, err := tryServe(t, dir, "")
+	require.ErrorContains(t, err, "identity")
+	r := run(t, "", nil, "check", dir)
+	require.Equal(t, exitCorrupt, r.code, "%s%s", r.stdout, r.stderr)
+	r = run(t, "", nil, "check", t.TempDir())
+	require.Equal(t, exitNotFound, r.code, "%s%s", r.stdout, r.stderr)
+	require.Contains(t, r.stderr, "no data directory")
+}
+
+func TestLogDump(t *testing.T) {
+	dir := t.TempDir()
+	s := serve(t, dir, "")
+	ok(t, s.addr, nil, "topic", "create", "t")
+	ok(t, s.addr, []byte("one\ntwo\n"), "produce", "t")
+	files := topicFiles(t, s.addr, dir, "t")
+	require.Equal(t, exitOK, s.stop().code)
+	file := firstSegment(t, files)
+	out := ok(t, "", nil, "log", "dump", file)
+	require.Contains(t, out, "offsets [0, 2)")
+	require.NotContains(t, out, `"one"`)
+	out = ok(t, "", nil, "log", "dump", "--records", file)
+	require.Contains(t, out, `"one"`)
+	require.Contains(t, out, `"two"`)
+	require.NotEmpty(t, ok(t, "", nil, "log", "dump", filepath.Join(dir, "identity")))
+
+	r := run(t, "", nil, "log", "dump", os.DevNull)
+	require.Equal(t, exitFailure, r.code)
+	require.Contains(t, r.stderr, "want *.log")
+	flipBit(t, file, 100)
+	r = run(t, "", nil, "log", "dump", file)
+	require.Equal(t, exitCorrupt, r.code, r.stderr)
+	require.Contains(t, string(r.stdout), "DAMAGE at byte 0")
+}
+
+// A full disk refuses, keeps serving reads, and recovers. The reserve stands
+// in for the disk here: it asks for more than any disk has free.
+func TestFullDiskIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	s := serve(t, dir, "")
+	ok(t, s.addr, nil, "topic", "create", "t")
+	ok(t, s.addr, []byte("before\n"), "produce", "t")
+	require.Equal(t, exitOK, s.stop().code)
+
+	s = serve(t, dir, s.addr, "--reserve-bytes", "1000000GiB")
+	r := run(t, s.addr, []byte("refused\n"), "produce", "t", "--timeout", "200ms")
+	require.Equal(t, exitStorage, r.code, r.stderr)
+	require.Contains(t, r.stderr, "full")
+	require.Contains(t, r.stderr, "acknowledged 0 records")
+	require.Equal(t, "before\n", ok(t, s.addr, nil, "consume", "t"))
+	require.Equal(t, exitOK, s.stop().code)
+
+	s = serve(t, dir, s.addr)
+	ok(t, s.addr, []byte("after\n"), "produce", "t")
+	require.Equal(t, "before\nafter\n", ok(t, s.addr, nil, "consume", "t"))
+	require.Equal(t, exitOK, s.stop().code)
+	clean(t, dir)
+}

@@ -1,0 +1,237 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	sequitur "github.com/sequitur-mq/sequitur/clients/go"
+	"github.com/sequitur-mq/sequitur/cmd/broker/internal/lines"
+)
+
+const (
+	// recordOverhead bounds what a batch needs for a record besides its key, its
+	// value and its headers.
+	recordOverhead = 256
+	// stopTimeout bounds the wait for acknowledgements after Ctrl-C.
+	stopTimeout = 10 * time.Second
+	// countTimeout bounds the counting of lines that were not sent, where the
+	// input is a pipe that may never end.
+	countTimeout = time.Second
+)
+
+// produceRun sends lines and keeps the account of what became of them.
+type produceRun struct {
+	produceOptions
+	c        *cli
+	producer *sequitur.Producer
+	tickets  sync.Pool
+
+	mu          sync.Mutex
+	began       time.Time
+	sent        int64 // lines handed to the producer
+	unkeyed     int64
+	acked       int64
+	duplicates  int64
+	ackedBytes  int64
+	failed      int64
+	firstFailed int64 // line number
+	failure     error // of the line firstFailed
+	broken      chan struct{}
+}
+
+// ticket carries a line's number to its outcome. Tickets are reused, so that a
+// record costs no allocation for it.
+type ticket struct {
+	run   *produceRun
+	line  int64
+	bytes int64
+	done  func(sequitur.Ack, error)
+}
+
+func (t *ticket) complete(ack sequitur.Ack, err error) {
+	t.run.complete(t.line, t.bytes, ack, err)
+	t.run.tickets.Put(t)
+}
+
+func newProduceRun(c *cli, o produceOptions) *produceRun {
+	r := &produceRun{produceOptions: o, c: c, broken: make(chan struct{})}
+	r.tickets.New = func() any {
+		t := &ticket{run: r}
+		t.done = t.complete
+		return t
+	}
+	return r
+}
+
+func (r *produceRun) complete(line, bytes int64, ack sequitur.Ack, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err != nil {
+		r.fail(line, err)
+		return
+	}
+	r.acked++
+	r.ackedBytes += bytes
+	if ack.Duplicate {
+		r.duplicates++
+	}
+	if !r.printAcks {
+		return
+	}
+	if r.c.json {
+		fmt.Fprintf(r.c.stdout, `{"line":%d,"partition":%d,"offset":%d,"duplicate":%t}`+"\n", line, ack.Partition, ack.Offset, ack.Duplicate)
+	} else {
+		fmt.Fprintf(r.c.stdout, "%d %d %d\n", line, ack.Partition, ack.Offset)
+	}
+}
+
+// fail counts a line that was not acknowledged and ends the sending. The
+// caller holds mu.
+func (r *produceRun) fail(line int64, err error) {
+	r.failed++
+	if r.failed == 1 {
+		close(r.broken)
+	}
+	if r.firstFailed == 0 || line < r.firstFailed {
+		r.firstFailed, r.failure = line, err
+	}
+}
+
+// send hands lines to the producer until the input ends, a record fails, or
+// the context does. It returns why it stopped: nil at the end of the input.
+func (r *produceRun) send(ctx context.Context, in *lines.Reader) error {
+	rec := sequitur.Record{Topic: r.topic, Partition: max(r.partition, 0), Headers: r.headers}
+	for {
+		select {
+		case <-r.broken:
+			return nil // the failure of a record says it all
+		default:
+		}
+		line, err := in.Next()
+		switch {
+		case err == io.EOF:
+			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err != nil:
+			return r.lineError(err)
+		}
+		key, ok := r.key.Key(line)
+		if !ok {
+			key = nil
+		}
+		rec.Key, rec.Value = key, line
+		t := r.tickets.Get().(*ticket)
+		t.line, t.bytes = in.Number(), int64(len(line))
+		if err := r.producer.SendAsync(ctx, rec, t.done); err != nil {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			if interrupted(ctx) {
+				return errInterrupted
+			}
+			r.sent++
+			r.fail(in.Number(), err)
+			return nil
+		}
+		r.mu.Lock()
+		r.sent++
+		if !ok {
+			r.unkeyed++
+		}
+		r.mu.Unlock()
+	}
+}
+
+func (r *produceRun) lineError(err error) error {
+	var long *lines.TooLongError
+	if errors.As(err, &long) {
+		return fail(exitFailure, fmt.Sprintf("line %d and what follows was not sent\nraise the limit with: %s topic alter %s --max-batch-bytes N",
+			long.Line, r.c.invoked(), r.topic),
+			"line %d is longer than the %d bytes that topic %s takes", long.Line, long.Limit, r.topic)
+	}
+	return fmt.Errorf("read the input: %w", err)
+}
+
+// produce sends the input's lines and prints the account of them.
+func (c *cli) produce(o produceOptions, in *input) error {
+	ctx, stop := c.interruptible(context.Background())
+	defer stop()
+	source := newStoppable(ctx, in)
+	defer source.close()
+	r := newProduceRun(c, o)
+	watch := newProgress(c, r, in.size)
+	reader, why := r.work(ctx, source, watch)
+	watch.stop()
+	a := r.account(reader, source, in, why)
+	a.print(c, r)
+	return a.err
+}
+
+// work connects, sends, and waits for the outcomes. It returns why it ended
+// early, and the reader with what was not sent.
+func (r *produceRun) work(ctx context.Context, source *stoppable, watch *progress) (*lines.Reader, error) {
+	unread := lines.NewReader(source, 0)
+	client, err := r.c.connect(ctx, sequitur.WithHooks(newNoticeHooks(watch.say)))
+	if err != nil {
+		return unread, err
+	}
+	defer client.Close()
+	limit, err := r.lineLimit(ctx, client)
+	if err != nil {
+		if interrupted(ctx) {
+			return unread, errInterrupted
+		}
+		return unread, r.c.hintTopic(ctx, client, err)
+	}
+	opts := []sequitur.ProducerOption{
+		sequitur.WithAcks(r.acks), sequitur.WithCompression(r.codec), sequitur.WithDeliveryTimeout(r.timeout),
+	}
+	if r.partition >= 0 {
+		opts = append(opts, sequitur.WithManualPartition())
+	}
+	if r.producer, err = client.NewProducer(opts...); err != nil {
+		return unread, err
+	}
+	reader := lines.NewReader(source, limit)
+	watch.start()
+	why := r.send(ctx, reader)
+	r.settle(ctx, watch)
+	return reader, why
+}
+
+// settle waits until every record that was sent is acknowledged or has failed.
+func (r *produceRun) settle(ctx context.Context, watch *progress) {
+	// The context that a signal ended would give up what is in flight, so the
+	// wait has its own. A second signal ends the process.
+	limit := r.timeout + stopTimeout
+	if interrupted(ctx) {
+		watch.say("interrupted; waiting for acknowledgements, press Ctrl-C again to give up")
+		limit = stopTimeout
+	}
+	wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+	defer cancel()
+	// Every failure comes through the records' own outcomes.
+	_ = r.producer.Close(wait)
+}
+
+// lineLimit asks how long a line the topic takes.
+func (r *produceRun) lineLimit(ctx context.Context, client *sequitur.Client) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
+	defer cancel()
+	t, err := client.DescribeTopic(ctx, r.topic)
+	if err != nil {
+		return 0, err
+	}
+	if n := t.Config.Partitions; r.partition >= 0 && uint32(r.partition) >= n {
+		return 0, fail(exitNotFound, fmt.Sprintf("its partitions are 0 to %d", n-1), "topic %s has no partition %d", r.topic, r.partition)
+	}
+	overhead := recordOverhead
+	for _, h := range r.headers {
+		overhead += len(h.Key) + len(h.Value) + 16
+	}
+	return max(int(t.Config.MaxBatchBytes)-overhead, 1), nil
+}

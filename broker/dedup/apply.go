@@ -66,7 +66,10 @@ func (x *Index) applyAll(db *badger.DB, incarnation uint64, partitions []*Partit
 			t.p.applied(t, nil)
 		}
 	}
-	err := writeAll(newWriter(db, x.o.breaks), all)
+	if x.o.beforeWrite != nil && len(all) > 0 {
+		x.o.beforeWrite()
+	}
+	err := writeAll(x.newWriter(db), all)
 	for _, t := range all {
 		t.p.applied(t, err)
 	}
@@ -144,7 +147,7 @@ func (x *Index) finish() error {
 	if err := x.applyAll(x.db, x.incarnation, all); err != nil {
 		return err
 	}
-	w := newWriter(x.db, breakage{})
+	w := x.newWriter(x.db)
 	defer w.discard()
 	for _, p := range all {
 		if to, ok := p.atEnd(x.incarnation); ok {

@@ -77,7 +77,7 @@ func (b *bed) viewDir() string { return filepath.Join(b.dir, fmt.Sprint("view-",
 
 func (b *bed) open() (err error) {
 	b.store, err = log.Open(dataDir, log.Options{
-		FS: b.mem, Now: b.clock.now, JournalFileBytes: 64 << 10, JournalMaxBytes: 256 << 10, TailBytes: 64 << 10,
+		FS: b.mem, Now: b.clock.now, JournalFileBytes: 1 << 20, JournalMaxBytes: 4 << 20, TailBytes: 64 << 10,
 		ReserveBytes: -1, BallastBytes: -1, ScrubInterval: -1, CompactInterval: -1,
 		CheckpointInterval: 1000 * time.Hour, RetentionInterval: 1000 * time.Hour,
 	})
@@ -91,7 +91,7 @@ func (b *bed) open() (err error) {
 		}
 		p, _ = b.store.Partition(partitionID)
 	}
-	if b.replica, err = replica.Open(p, replica.Options{Now: b.clock.now}); err != nil {
+	if b.replica, err = openReplica(p, b); err != nil {
 		return err
 	}
 	o := b.options
@@ -99,6 +99,10 @@ func (b *bed) open() (err error) {
 	b.index = New(o)
 	b.view = b.index.Partition(b.replica, b.window)
 	return nil
+}
+
+func openReplica(p *log.Partition, b *bed) (*replica.Replica, error) {
+	return replica.Open(p, replica.Options{Now: b.clock.now})
 }
 
 func (b *bed) close() error {

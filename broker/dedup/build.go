@@ -140,7 +140,7 @@ func (p *Partition) walk(from int64, generation uint32, fn func(*batchIDs) error
 // catchUp applies the log from the position to the high watermark and makes the rest
 // pending. The caller holds p.mu, and x.mu for reading.
 func (p *Partition) catchUp(db *badger.DB) error {
-	w := newWriter(db, p.x.o.breaks)
+	w := p.x.newWriter(db)
 	defer w.discard()
 	hw := p.replica.HighWatermark()
 	at := p.position
@@ -258,7 +258,7 @@ func (x *Index) buildSome(p *Partition, at position, incarnation uint64) (positi
 	if x.closed || x.db == nil || x.incarnation != incarnation {
 		return at, errClosed
 	}
-	w := newWriter(x.db, x.o.breaks)
+	w := x.newWriter(x.db)
 	defer w.discard()
 	hw, count := p.replica.HighWatermark(), 0
 	reached, err := p.walk(at.offset, at.generation, func(b *batchIDs) error {

@@ -131,7 +131,7 @@ func (p *Partition) claim(db *badger.DB, incarnation uint64, batches []byte, fou
 	}
 	e := p.x.extractors.Get().(*extractor)
 	defer p.x.extractors.Put(e)
-	c := &Claim{Batches: batches, p: p, ids: &batchIDs{}}
+	c := &Claim{Batches: batches, p: p, ids: newBatchIDs(record.Batch(batches).Count())}
 	for rest := batches; len(rest) > 0; {
 		b := record.Batch(rest[:record.Batch(rest).Length()])
 		if err := e.extract(c.ids, b, c.size, p.id, p.position.generation); err != nil {

@@ -21,6 +21,12 @@ type idSpan struct {
 	delta    int64 // offset of the record after base
 }
 
+// newBatchIDs makes room for the ids of some records.
+func newBatchIDs(records uint32) *batchIDs {
+	n := min(int(records), 1<<12)
+	return &batchIDs{ids: make([]idSpan, 0, n), keys: make([]byte, 0, n*(idPrefixSize+24))}
+}
+
 func (b *batchIDs) key(i int) []byte   { return b.keys[b.ids[i].from:b.ids[i].to] }
 func (b *batchIDs) id(i int) string    { return b.text[b.ids[i].from:b.ids[i].to] }
 func (b *batchIDs) offset(i int) int64 { return b.base + b.ids[i].delta }

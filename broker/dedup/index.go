@@ -26,7 +26,9 @@ type Options struct {
 	MaxPending int                                    // ids appended but not yet in the store; default 200,000
 	Limits     record.Limits                          // of batches; default record.DefaultLimits
 
-	breaks breakage
+	breaks      breakage
+	beforeWrite func() // tests: called when ids were taken and are not written yet
+	afterCommit func() // tests: called after each transaction
 }
 
 // breakage switches rules off, for tests that show that their checkers notice.

@@ -255,7 +255,6 @@ func TestModelNoticesBrokenRules(t *testing.T) {
 	for name, breaks := range map[string]breakage{
 		"pending ids are not remembered":       {noPending: true},
 		"repeats inside a send are not seen":   {noRepeats: true},
-		"positions are trusted blindly":        {noStamp: true},
 		"no rebuild without a position":        {noRebuild: true},
 		"ids never grow old":                   {noWindow: true},
 		"offsets of earlier batches forgotten": {wrongOffset: true},

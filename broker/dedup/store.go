@@ -79,7 +79,7 @@ func checkLayout(db *badger.DB) error {
 }
 
 // storeOptions keep Badger small: two memory tables of 8 MiB, no block cache
-// (values are tiny, ids do not compress), a bounded cache of table indexes.
+// (values are tiny, ids do not compress); indexes and bloom filters are mapped, not held.
 // Commits are not synced: what a crash takes is walked from the log again.
 func storeOptions(dir string, logger *slog.Logger) badger.Options {
 	return badger.DefaultOptions(dir).
@@ -98,7 +98,6 @@ func storeOptions(dir string, logger *slog.Logger) badger.Options {
 		WithNumGoroutines(1).
 		WithCompression(options.None).
 		WithBlockCacheSize(0).
-		WithIndexCacheSize(16 << 20).
 		WithChecksumVerificationMode(options.OnBlockRead).
 		WithValueThreshold(1 << 10).
 		WithValueLogFileSize(1 << 20)

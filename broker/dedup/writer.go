@@ -14,11 +14,12 @@ type writer struct {
 	size      int                     // keys in txn
 	positions map[*Partition]position // to be written with txn
 
-	breaks breakage
+	breaks      breakage
+	afterCommit func()
 }
 
-func newWriter(db *badger.DB, breaks breakage) *writer {
-	return &writer{db: db, positions: map[*Partition]position{}, breaks: breaks}
+func (x *Index) newWriter(db *badger.DB) *writer {
+	return &writer{db: db, positions: map[*Partition]position{}, breaks: x.o.breaks, afterCommit: x.o.afterCommit}
 }
 
 // add writes the ids of a batch and moves the partition's position behind it, from
@@ -84,6 +85,9 @@ func (w *writer) flush() error {
 	}
 	err := w.txn.Commit()
 	w.txn, w.size = nil, 0
+	if w.afterCommit != nil && err == nil {
+		w.afterCommit()
+	}
 	return err
 }
 

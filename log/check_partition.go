@@ -272,7 +272,7 @@ func (pc *partitionChecker) wrongIndex(g *segment) {
 	e := pc.index[0]
 	pc.index = nil
 	offset := g.base + int64(e.offset)
-	pc.found(SeverityDamage, g.indexPath(), 0, offset, offset+1,
+	pc.found(SeverityWarning, g.indexPath(), 0, offset, offset+1,
 		fmt.Sprintf("says that a batch of offset %d and time %d lies at byte %d of the segment, which is not so", offset, e.time, e.position), doRebuild)
 }
 

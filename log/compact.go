@@ -158,6 +158,10 @@ func (p *Partition) compactRound(force bool) error {
 	defer c.inflate.Close()
 	c.keys = newKeyMap(compactKeyBytes)
 	p.s.counters.compact.rounds.Add(1)
+	// What supersedes a record must not be lost after it: an unjournaled partition's segments are not durable by now.
+	if err := p.s.syncSegments(c.unsynced()); err != nil {
+		return err
+	}
 	if err := c.lastBatches(); err != nil {
 		return c.outcome(err)
 	}
@@ -176,6 +180,19 @@ func (p *Partition) compactRound(force bool) error {
 		c.keys.clear()
 	}
 	return c.advanceHorizon()
+}
+
+// unsynced lists what is not durable of the segments, and of the directories that lead to them.
+func (c *compaction) unsynced() []syncItem {
+	c.p.mu.Lock()
+	defer c.p.mu.Unlock()
+	var list []syncItem
+	for _, g := range c.segments {
+		if g.synced < g.size || !g.namesSaved {
+			list = append(list, syncItem{g, g.size})
+		}
+	}
+	return list
 }
 
 // outcome sorts out failures: a log that changed meanwhile, a full disk or the end of the process mean another time.

@@ -36,21 +36,12 @@ func (w *compactWriter) flush() error {
 // rewriteRun writes what is to stay of n segments from i on to a new file, and puts it in their place.
 func (c *compaction) rewriteRun(i, n int) (*segment, error) {
 	p, run := c.p, c.segments[i:i+n]
-	var items []syncItem
 	var before int64
-	p.mu.Lock()
 	for _, g := range run {
 		before += g.size
-		if !g.namesSaved {
-			items = append(items, syncItem{g, g.size})
-		}
 	}
-	p.mu.Unlock()
 	if free, _, err := c.s.fs.Free(c.s.dir); err == nil && free < uint64(before+c.s.options.ReserveBytes) {
 		return nil, fmt.Errorf("rewriting %d bytes: %w", before, ErrStorageFull)
-	}
-	if err := c.s.syncSegments(items); err != nil { // so that the directories that lead to the new file are durable
-		return nil, err
 	}
 	g := &segment{p: p, segmentState: segmentState{segmentName: segmentName{run[0].base, p.nextGeneration()}}}
 	removed, err := c.write(g, run, c.ends[i+n-1])

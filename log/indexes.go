@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"sync"
+
+	"github.com/sequitur-mq/sequitur/record"
 )
 
 // indexCache bounds the memory of sealed segments' indexes: they can be read again.
@@ -82,7 +84,7 @@ func (p *Partition) completeIndex(g *segment, h *handle) error {
 		upto = x.from
 	}
 	p.mu.Unlock()
-	older, covered := p.storedIndex(g, upto)
+	older, covered := p.storedIndex(g, h, upto)
 	if err := p.scanIndex(older, g, h, covered, upto); err != nil {
 		return err
 	}
@@ -106,11 +108,19 @@ func (p *Partition) completeIndex(g *segment, h *handle) error {
 	return nil
 }
 
-// storedIndex reads the .idx file, as far as it speaks of the first upto bytes. An unusable file is as good as none.
-func (p *Partition) storedIndex(g *segment, upto int64) (x *index, covered int64) {
+// storedIndex reads the .idx file, as far as it speaks of the first upto bytes. An unusable file is as good as none. So
+// is one about other bytes: index and segment are synced apart or not at all, so that a power failure may leave the
+// index of a suffix that is lost, and whose place others have taken. If its last entry is right all of it is.
+func (p *Partition) storedIndex(g *segment, h *handle, upto int64) (x *index, covered int64) {
 	b, err := readFile(p.s.fs, g.indexPath())
 	if err == nil {
 		x, covered, err = decodeIndex(b, g.segmentName)
+	}
+	if err == nil {
+		x.truncate(upto)
+		if n := len(x.entries); n > 0 && !g.confirms(h, x.entries[n-1]) {
+			err = errors.New("the segment has other batches than the index says")
+		}
 	}
 	if err != nil {
 		if !isNotExist(err) {
@@ -118,8 +128,16 @@ func (p *Partition) storedIndex(g *segment, upto int64) (x *index, covered int64
 		}
 		return newIndex(0), 0
 	}
-	x.truncate(upto)
 	return x, min(covered, upto)
+}
+
+// confirms reports whether the batch that an index entry speaks of lies where it says.
+func (g *segment) confirms(h *handle, e indexEntry) bool {
+	head := make(record.Batch, record.HeaderSize)
+	if n, _ := h.f.ReadAt(head, int64(e.position)); n < len(head) {
+		return false
+	}
+	return head.VerifyStamp() == nil && head.BaseOffset() == g.base+int64(e.offset) && head.AppendTime() == e.time
 }
 
 // scanIndex adds the batches of [from, to). Damaged stretches are stepped over: whoever reads them will find them.

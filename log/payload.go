@@ -240,13 +240,14 @@ func decodeConfigEntry(data []byte) (configChange, error) {
 
 // replacement says that the segments of a partition from base replaced[0] on were rewritten as one file.
 type replacement struct {
+	end        int64  // of the log at that point of the journal
 	generation uint32 // the partition's generation after the change
 	replaced   []segmentName
 	with       segmentState
 }
 
 func encodeReplace(r replacement) []byte {
-	b := appendU32(nil, r.generation)
+	b := appendU32(appendI64(nil, r.end), r.generation)
 	b = appendU32(b, uint32(len(r.replaced)))
 	for _, n := range r.replaced {
 		b = appendU32(appendI64(b, n.base), n.generation)
@@ -256,7 +257,7 @@ func encodeReplace(r replacement) []byte {
 
 func decodeReplace(data []byte) (r replacement, err error) {
 	d := decoder{b: data}
-	r.generation = d.u32()
+	r.end, r.generation = d.i64(), d.u32()
 	r.replaced = make([]segmentName, d.count(12))
 	for i := range r.replaced {
 		r.replaced[i] = segmentName{base: d.i64(), generation: d.u32()}

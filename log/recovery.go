@@ -180,7 +180,7 @@ func (r *recovery) apply(e *entry) error {
 func upTo(e *entry) int64 {
 	d := decoder{b: e.data}
 	switch e.kind {
-	case entryTruncate, entryConfig:
+	case entryTruncate, entryConfig, entryReplace:
 		return d.i64()
 	case entryStart:
 		d.i64()
@@ -208,7 +208,7 @@ func (r *recovery) change(p *Partition, e *entry) error {
 		if c.start > p.end {
 			p.skipTo(c.start)
 		}
-		p.sealed = c.sealed
+		p.sealed = p.sealed || c.sealed // a segment that was cut stays so, if the one that followed it was lost
 		p.advance(c.start)
 		return nil
 	case entryValue:

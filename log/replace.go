@@ -6,9 +6,10 @@ import (
 )
 
 // replaceSegments puts one rewritten segment in the place of a run of sealed ones: the last step of compaction. The new
-// file, named by with and of the partition's next generation, must be complete and synced, its name too; with.size == 0
-// says that nothing was left to keep and there is no file. The change is atomic: after a crash the log consists of the
-// old files or the new one. c (may be nil) is told when it is durable; the old files go after that.
+// file, named by with and of the partition's next generation, must be complete and synced, its name too, and so must be
+// all segments up to the run, of which an unjournaled partition has no other copy; with.size == 0 says that nothing was
+// left to keep and there is no file. The change is atomic: after a crash the log consists of the old files or the new
+// one. c (may be nil) is told when it is durable; the old files go some time after that.
 func (p *Partition) replaceSegments(replaced []*segment, with segmentState, c Completion) error {
 	p.write.Lock()
 	defer p.write.Unlock()
@@ -17,7 +18,7 @@ func (p *Partition) replaceSegments(replaced []*segment, with segmentState, c Co
 	if err := p.usable(); err != nil {
 		return err
 	}
-	r := replacement{generation: with.generation, with: with}
+	r := replacement{end: p.end, generation: with.generation, with: with}
 	for _, g := range replaced {
 		r.replaced = append(r.replaced, g.segmentName)
 	}

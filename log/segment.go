@@ -133,7 +133,11 @@ func (p *Partition) active() *segment {
 // The caller holds write.
 func (p *Partition) writable(n int) (*segment, *handle, error) {
 	g := p.active()
-	if g != nil && !p.sealed && (g.size == 0 || g.size+int64(n) <= p.config.SegmentBytes && p.end-g.base < maxSegmentOffsets) {
+	fits := g != nil && g.size+int64(n) <= p.config.SegmentBytes && p.end-g.base < maxSegmentOffsets
+	if g != nil && g.size == 0 {
+		fits = g.generation == p.generation // else recovery would look for another name
+	}
+	if fits && !p.sealed {
 		h, err := p.s.files.acquire(g)
 		return g, h, err
 	}
@@ -152,10 +156,16 @@ func (p *Partition) roll() (*segment, *handle, error) {
 		return nil, nil, err
 	}
 	p.mu.Lock()
-	p.segments = append(p.segments[:len(p.segments):len(p.segments)], g)
+	n := len(p.segments)
+	if sealed != nil && sealed.size == 0 { // the first write to it failed, on a full disk
+		n--
+	}
+	p.segments = append(p.segments[:n:n], g)
 	p.sealed = false
 	p.mu.Unlock()
-	if sealed != nil {
+	if sealed != nil && sealed.size == 0 {
+		p.s.checkpoints.removeLater(chore{kind: choreRemoveSegment, segment: sealed})
+	} else if sealed != nil {
 		p.s.chores.add(chore{kind: choreSeal, segment: sealed})
 	}
 	return g, h, nil

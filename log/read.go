@@ -249,14 +249,23 @@ func (p *Partition) locate(v view, h *handle, offset int64) (position, base int6
 	for base <= offset {
 		position = w.at
 		b, err := w.next()
-		if errors.Is(err, io.EOF) {
+		bad := new(badBatch)
+		switch {
+		case errors.Is(err, io.EOF):
 			return v.size, v.next, nil
-		}
-		if err != nil {
+		case errors.As(err, &bad):
+			// Damage below what is looked for is somebody else's.
+			at, after, ok := nextValid(h.f, bad.position+1, v.size, base)
+			if !ok || after > offset {
+				return 0, 0, err
+			}
+			w.at, base = at, after
+		case err != nil:
 			return 0, 0, err
-		}
-		if b.NextOffset() > offset {
+		case b.NextOffset() > offset:
 			return position, b.BaseOffset(), nil
+		default:
+			base = b.NextOffset()
 		}
 	}
 	return position, base, nil

@@ -144,6 +144,13 @@ func partition(t testing.TB, s *Store, id ID) *Partition {
 	return p
 }
 
+// settle takes a checkpoint and waits for the background work on files that it allows.
+func settle(t testing.TB, s *Store) {
+	t.Helper()
+	require.NoError(t, s.checkpoints.once(false))
+	s.chores.drain()
+}
+
 // crash closes a store as a killed process does: nothing more is written.
 func crash(t testing.TB, s *Store) {
 	t.Helper()

@@ -105,6 +105,9 @@ func (b *Broker) open(listener net.Listener) (err error) {
 		advertise: b.cfg.Advertise, meta: b.meta, topics: b.topics, describe: b.Describe,
 		fetchBudget: newBudget(int64(b.cfg.FetchMemoryBytes)),
 	}
+	for _, api := range wire.APIs() {
+		h.served[api.Kind] = api
+	}
 	if h.advertise == "" {
 		h.advertise = listener.Addr().String()
 	}
@@ -128,6 +131,7 @@ func (b *Broker) openStore() (*log.Store, error) {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
 	return log.Open(dir, log.Options{
+		FS:                 b.cfg.fs,
 		Logger:             b.log,
 		OnFatal:            b.fail,
 		JournalFileBytes:   int64(b.cfg.JournalFileBytes),

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/sequitur-mq/sequitur/internal/vfs"
 )
 
 // Config is everything that can be set about a broker. Its JSON names are the
@@ -28,6 +30,7 @@ type Config struct {
 
 	MaxConnections   int      `json:"max-connections" doc:"connections at a time; further ones are closed at once"`
 	HandshakeTimeout Duration `json:"handshake-timeout" doc:"time that a new connection has for its hello"`
+	ProduceTimeout   Duration `json:"produce-timeout" doc:"time to the answer of a produce request that names none; what is not durable then is answered TIMEOUT"`
 	WriteTimeout     Duration `json:"write-timeout" doc:"time that a client may leave its answers unread before it is disconnected"`
 	ShutdownTimeout  Duration `json:"shutdown-timeout" doc:"time that requests in flight have to finish at a stop"`
 
@@ -57,6 +60,8 @@ type Config struct {
 	Logger *slog.Logger `json:"-"`
 	// Version is told to clients.
 	Version string `json:"-"`
+
+	fs vfs.FS // tests run on other file systems
 }
 
 // DefaultConfig returns the defaults.
@@ -68,6 +73,7 @@ func DefaultConfig() Config {
 
 		MaxConnections:   10_000,
 		HandshakeTimeout: Duration(5 * time.Second),
+		ProduceTimeout:   Duration(30 * time.Second),
 		WriteTimeout:     Duration(30 * time.Second),
 		ShutdownTimeout:  Duration(10 * time.Second),
 
@@ -114,8 +120,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("max-fetch-bytes %d is out of range: use 64KiB to 1GiB", c.MaxFetchBytes)
 	case c.MaxConnections < 1 || c.MaxInflightRequests < 1 || c.MaxPartitions < 1:
 		return fmt.Errorf("max-connections, max-inflight-requests and max-partitions must be at least 1")
-	case c.HandshakeTimeout <= 0 || c.WriteTimeout <= 0 || c.MaxFetchWait <= 0:
-		return fmt.Errorf("handshake-timeout, write-timeout and max-fetch-wait must be above 0")
+	case c.HandshakeTimeout <= 0 || c.ProduceTimeout <= 0 || c.WriteTimeout <= 0 || c.MaxFetchWait <= 0:
+		return fmt.Errorf("handshake-timeout, produce-timeout, write-timeout and max-fetch-wait must be above 0")
 	}
 	for _, a := range []struct{ name, addr string }{{"listen", c.Listen}, {"http", c.HTTP}} {
 		if a.name == "http" && a.addr == "" {

@@ -110,7 +110,7 @@ func Settings() []Setting {
 	for i := range v.NumField() {
 		f := v.Type().Field(i)
 		name := f.Tag.Get("json")
-		if name == "-" {
+		if name == "-" || !f.IsExported() {
 			continue
 		}
 		out = append(out, Setting{

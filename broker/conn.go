@@ -31,7 +31,8 @@ type conn struct {
 	draining atomic.Bool  // no more requests are wanted
 	progress atomic.Int64 // Unix ns of the last progress inside a frame that holds memory, 0 outside
 
-	writeDeadline time.Time // of whoever holds writing
+	writeDeadline time.Time   // of whoever holds writing
+	direct        directWrite // of whoever holds writing
 
 	fetchBytes atomic.Int64 // memory of the fetches in flight
 
@@ -49,6 +50,7 @@ type conn struct {
 func newConn(s *server, nc net.Conn) *conn {
 	c := &conn{s: s, h: s.handler, nc: nc}
 	c.in.src = nc
+	c.direct.write = c.direct.once
 	c.readable.L, c.writable.L = &c.mu, &c.mu
 	if sc, ok := nc.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
@@ -159,7 +161,7 @@ func (c *conn) readLoop() error {
 		if err != nil {
 			return c.refuse(head, err)
 		}
-		if err := checkRequest(head); err != nil {
+		if err := c.h.checkRequest(head); err != nil {
 			return c.refuse(head, err)
 		}
 		if err := c.readRequest(head); err != nil {
@@ -170,17 +172,20 @@ func (c *conn) readLoop() error {
 
 // checkRequest checks what the header alone can tell. Its errors end the
 // connection: the client speaks something else than we do.
-func checkRequest(h wire.FrameHeader) error {
-	if h.Response() {
+func (h *handler) checkRequest(head wire.FrameHeader) error {
+	if head.Response() {
 		return wire.Errorf(wire.CodeInvalidRequest, "a broker takes requests, not responses: clear bit 0 of the flags")
 	}
-	if h.Kind == wire.KindHello {
+	if head.Kind == wire.KindHello {
 		return wire.Errorf(wire.CodeInvalidRequest, "hello was said already on this connection")
 	}
-	if h.Kind != wire.KindProduce && h.BatchesLength() != 0 {
-		return wire.Errorf(wire.CodeInvalidRequest, "%d bytes of batches follow a %v request, which has none", h.BatchesLength(), h.Kind)
+	if head.Kind != wire.KindProduce && head.BatchesLength() != 0 {
+		return wire.Errorf(wire.CodeInvalidRequest, "%d bytes of batches follow a %v request, which has none", head.BatchesLength(), head.Kind)
 	}
-	return wire.CheckVersion(h.Kind, h.Version)
+	if int(head.Kind) < len(h.served) && head.Version >= h.served[head.Kind].Min && head.Version <= h.served[head.Kind].Max {
+		return nil
+	}
+	return wire.CheckVersion(head.Kind, head.Version)
 }
 
 // refuse answers an error that ends the connection, where there is a request to

@@ -118,18 +118,29 @@ func (c *conn) writtenLocked(b []byte) {
 }
 
 // writeNow writes what the socket takes without waiting and returns how much.
-func (c *conn) writeNow(b []byte) (n int) {
-	_ = c.raw.Write(func(fd uintptr) bool {
-		for {
-			m, err := syscall.Write(int(fd), b)
-			if err == syscall.EINTR {
-				continue
-			}
-			n = max(m, 0)
-			return true // whatever is left is the write goroutine's
+// The caller holds writing.
+func (c *conn) writeNow(b []byte) int {
+	c.direct.b, c.direct.n = b, 0
+	_ = c.raw.Write(c.direct.write)
+	c.direct.b = nil
+	return c.direct.n
+}
+
+// A directWrite is one system call on the socket, without an allocation.
+type directWrite struct {
+	b     []byte
+	n     int
+	write func(fd uintptr) bool // once; whatever is left is the write goroutine's
+}
+
+func (d *directWrite) once(fd uintptr) bool {
+	for {
+		n, err := syscall.Write(int(fd), d.b)
+		if err != syscall.EINTR {
+			d.n = max(n, 0)
+			return true
 		}
-	})
-	return n
+	}
 }
 
 // writeLoop is the write goroutine.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/sequitur-mq/sequitur/consensus"
 	"github.com/sequitur-mq/sequitur/log"
 	"github.com/sequitur-mq/sequitur/record"
 	"github.com/sequitur-mq/sequitur/replication"
@@ -35,6 +36,7 @@ var errorCodes = []struct {
 	{replica.ErrMixedBatches, wire.CodeInvalidRequest},
 	{replica.ErrClosed, wire.CodeShuttingDown},
 	{replication.ErrFenced, wire.CodeNotLeader},
+	{consensus.ErrClosed, wire.CodeShuttingDown},
 	{errDraining, wire.CodeShuttingDown},
 }
 

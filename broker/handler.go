@@ -17,7 +17,8 @@ type handler struct {
 	metrics   *metrics
 	node      uint32
 	cluster   wire.UUID
-	advertise string // address of the native protocol, as clients are told
+	served    [maxKinds]wire.API // by kind
+	advertise string             // address of the native protocol, as clients are told
 
 	meta      metadata
 	topics    *topics

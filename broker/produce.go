@@ -13,7 +13,8 @@ import (
 
 // Produce, version 1: appends batches to partitions and answers when the last of
 // them is as durable as its topic promises. Parts succeed and fail each on
-// their own. With acks none there is no answer at all, not even to errors.
+// their own. With acks none there is no answer at all, not even to errors. Parts
+// that are not durable within the timeout are answered TIMEOUT.
 //
 // The way of a batch: parsed and its payload CRC checked in the frame it came
 // in, stamped there by the replica, written to the segment and queued for the
@@ -29,12 +30,19 @@ type produceRequest struct {
 	resp    wire.ProduceResponse
 	parts   []producePart
 	left    atomic.Int32 // parts that are not done, and 1 while parts are being started
+	timer   *time.Timer
+	timing  bool // the timer was started
+
+	mu       sync.Mutex // guards resp.Parts while appends complete, and:
+	finished bool       // every part is done
+	expired  bool       // answered before every part was done
 }
 
 // A producePart is what is to be counted once the part is done.
 type producePart struct {
 	topic            *topic
 	records, batches uint32
+	done             bool
 }
 
 // produceRequests pools requests: in steady state a produce allocates nothing.
@@ -59,6 +67,9 @@ func (h *handler) produce(r request) error {
 		size := p.req.Parts[i].Bytes
 		p.start(i, batches[:size:size])
 		batches = batches[size:]
+	}
+	if p.left.Load() > 1 && p.req.Acks != wire.AcksNone {
+		p.startTimer()
 	}
 	p.done()
 	return nil
@@ -100,6 +111,17 @@ func (p *produceRequest) start(i int, batches []byte) {
 // Appended implements replica.Waiter. It runs on whatever goroutine completes
 // the append and must not block.
 func (p *produceRequest) Appended(i int, result replica.Result, err error) {
+	p.mu.Lock()
+	if !p.expired {
+		p.set(i, result, err)
+	}
+	p.mu.Unlock()
+	p.done()
+}
+
+// set notes the outcome of a part. The caller holds mu.
+func (p *produceRequest) set(i int, result replica.Result, err error) {
+	p.parts[i].done = true
 	out := &p.resp.Parts[i]
 	*out = wire.ProduceResult{BaseOffset: result.BaseOffset, AppendTime: result.AppendTime, Duplicates: out.Duplicates[:0]}
 	switch part := &p.parts[i]; {
@@ -116,34 +138,74 @@ func (p *produceRequest) Appended(i int, result replica.Result, err error) {
 		p.h.metrics.producedBatches.Add(uint64(part.batches))
 		p.h.metrics.producedBytes.Add(uint64(p.req.Parts[i].Bytes))
 	}
-	p.done()
 }
 
-// done counts a part as done; the last one answers.
+// done counts a part as done; the last one answers. Nothing reads from the frame
+// any more then.
 func (p *produceRequest) done() {
 	if p.left.Add(-1) > 0 {
 		return
 	}
-	// Nothing reads from the frame any more.
-	p.h.metrics.produceLatency.observe(p.h.now().Sub(p.arrived))
-	if p.req.Acks == wire.AcksNone {
+	p.mu.Lock()
+	p.finished = true
+	expired := p.expired
+	p.mu.Unlock()
+	switch {
+	case expired:
+		p.release()
+	case p.req.Acks == wire.AcksNone:
 		cost := p.cost()
 		p.release()
 		p.c.end(cost)
-	} else {
+	default:
+		p.h.metrics.produceLatency.observe(p.h.now().Sub(p.arrived))
 		p.answer(&p.resp)
 	}
 	p.recycle()
 }
 
+// startTimer bounds the time to the answer.
+func (p *produceRequest) startTimer() {
+	timeout := time.Duration(p.req.TimeoutMs) * time.Millisecond
+	if timeout <= 0 {
+		timeout = time.Duration(p.h.cfg.ProduceTimeout)
+	}
+	p.timing = true
+	if p.timer == nil {
+		p.timer = time.AfterFunc(timeout, p.expire)
+		return
+	}
+	p.timer.Reset(timeout)
+}
+
+// expire answers a request before all of its parts are durable. The frame stays
+// until they are.
+func (p *produceRequest) expire() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.finished {
+		return
+	}
+	p.expired = true
+	for i := range p.parts {
+		if !p.parts[i].done {
+			p.resp.Parts[i] = wire.ProduceResult{Code: wire.CodeTimeout, BaseOffset: -1, AppendTime: -1}
+			p.h.metrics.errors.count(wire.CodeTimeout)
+		}
+	}
+	p.c.answer(p.head, &p.resp, p.cost())
+}
+
 // keptParts is the largest request that is pooled.
 const keptParts = 1024
 
+// recycle pools a finished request, unless its timer may still call it.
 func (p *produceRequest) recycle() {
-	p.request = request{}
-	if cap(p.parts) <= keptParts {
-		p.h.produces.pool.Put(p)
+	if p.timing && !p.timer.Stop() || cap(p.parts) > keptParts {
+		return
 	}
+	p.request, p.timing, p.finished = request{}, false, false
+	p.h.produces.pool.Put(p)
 }
 
 // append checks the batches of a part and gives them to the partition. If the

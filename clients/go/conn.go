@@ -61,7 +61,8 @@ type conn struct {
 
 // dialConn connects, greets, and starts the read loop, which ends with the connection.
 func dialConn(ctx context.Context, c *Client, addr string) (*conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, c.opts.dialTimeout)
+	silent := fmt.Errorf("it accepted the connection but did not answer within %v", c.opts.dialTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, c.opts.dialTimeout, silent)
 	defer cancel()
 	defer context.AfterFunc(c.ctx, cancel)()
 	nc, err := c.opts.dial(ctx, "tcp", addr)
@@ -71,8 +72,8 @@ func dialConn(ctx context.Context, c *Client, addr string) (*conn, error) {
 	k := &conn{client: c, addr: addr, nc: nc, in: bufio.NewReaderSize(nc, readBuffer), pending: map[uint32]pending{}}
 	stop := context.AfterFunc(ctx, func() { nc.Close() })
 	err = k.greet()
-	if !stop() && err == nil {
-		err = context.Cause(ctx)
+	if !stop() {
+		err = context.Cause(ctx) // rather than the closed connection that it led to
 	}
 	if err != nil {
 		nc.Close()
@@ -98,11 +99,11 @@ func (k *conn) greet() error {
 	}
 	var scratch [wire.FrameHeaderSize]byte
 	h, err := wire.ReadFrameHeader(k.in, scratch[:], wire.FrameLimits{MaxFrameBytes: wire.MaxHelloBytes})
-	if err != nil {
+	switch {
+	case errors.As(err, new(*wire.Error)), err == nil && (h.Kind != wire.KindHello || !h.Response()):
+		return errors.New("what answers there does not speak the broker's protocol; is this its native port?")
+	case err != nil:
 		return fmt.Errorf("read hello: %w", err)
-	}
-	if h.Kind != wire.KindHello || !h.Response() {
-		return wire.Errorf(wire.CodeInvalidRequest, "the answer to hello is a frame of kind %s; is this the broker's native port?", h.Kind)
 	}
 	body := make([]byte, h.BodyLength())
 	if _, err := io.ReadFull(k.in, body); err != nil {

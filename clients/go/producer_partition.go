@@ -254,6 +254,9 @@ func (t *partition) answered(b *batch, r *wire.ProduceResult, after time.Duratio
 	case r.Code == wire.CodeSequenceGap:
 		b.gap = true
 		t.again(b, r.Err(), 0)
+	case r.Code == wire.CodeStaleSequence:
+		b.unknown = true // stored long ago, or its numbers were
+		t.fail(b, wireError("send", "", -1, r.Err()))
 	case r.Code == wire.CodeNotLeader, r.Code == wire.CodeUnknownTopic, r.Code == wire.CodeUnknownPartition:
 		t.again(b, r.Err(), t.retry.failed(after))
 		t.p.askMetadata(t)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/sequitur-mq/sequitur/partitions"
 	"github.com/sequitur-mq/sequitur/record"
 	"github.com/sequitur-mq/sequitur/wire"
 )
@@ -71,6 +72,14 @@ type testPartition struct {
 type testProducer struct {
 	epoch, next uint32
 	recent      []record.Batch
+}
+
+func (t *testTopic) hash(key []byte) uint32 {
+	h, err := partitions.NewHash(t.cfg.Partitions)
+	if err != nil {
+		panic(err)
+	}
+	return h.Partition(key)
 }
 
 func startServer(t testing.TB) *testServer {

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -18,7 +16,6 @@ const (
 	bandwidthGroup  = 1 << 20
 	probeFileBytes  = 64 << 20
 	probeFiles      = 4
-	roundTripBytes  = 128
 	memoryBlock     = 64 << 20
 	segmentLookback = 8 << 20 // segment bytes whose write-back is started at once
 )
@@ -30,8 +27,10 @@ type Physical struct {
 	// Flush4K and Flush64K are single writes made durable on a recycled file (every block written before).
 	Flush4K  *Latency `json:"flush4KiB"`
 	Flush64K *Latency `json:"flush64KiB"`
-	// RoundTrip is a TCP round trip of 128 bytes on the loopback interface, both ends in this process.
-	RoundTrip *Latency `json:"loopbackRoundTrip"`
+	// RoundTrip is a TCP round trip of 128 bytes on the loopback interface; RoundTripPeer says where the other end is:
+	// in "another process", as a broker is, or in "this process", which is some microseconds quicker.
+	RoundTrip     *Latency `json:"loopbackRoundTrip"`
+	RoundTripPeer string   `json:"loopbackPeer,omitempty"`
 	// JournalMBs is sustained writing of 1 MiB groups to recycled files, each group durable before the next.
 	JournalMBs float64 `json:"journalMBs"`
 	// JournalSegmentsMBs is the same while every byte also goes to a growing file with early write-back.
@@ -43,8 +42,9 @@ type Physical struct {
 // FloorUs is what one durable record costs at least: one flush and one round trip, medians, in microseconds.
 func (p *Physical) FloorUs() float64 { return p.Flush4K.P50Us + p.RoundTrip.P50Us }
 
-// MeasurePhysical measures the limits with files in dir, about budget long in total. It removes what it wrote.
-func MeasurePhysical(ctx context.Context, dir string, budget time.Duration) (*Physical, error) {
+// MeasurePhysical measures the limits with files in dir, about budget long in total. It removes what it wrote. The other
+// end of the round trip is the process that echo starts (see [ServeEcho]), or this one if echo is nil.
+func MeasurePhysical(ctx context.Context, dir string, budget time.Duration, echo *Launcher) (*Physical, error) {
 	work, err := os.MkdirTemp(dir, "bench-physical-")
 	if err != nil {
 		return nil, fmt.Errorf("make a directory for the physical probe: %w", err)
@@ -55,7 +55,7 @@ func MeasurePhysical(ctx context.Context, dir string, budget time.Duration) (*Ph
 	if err := p.measureFlush(ctx, work, part); err != nil {
 		return nil, err
 	}
-	if p.RoundTrip, err = loopbackRoundTrip(ctx, part); err != nil {
+	if err := p.measureRoundTrip(ctx, part, echo); err != nil {
 		return nil, err
 	}
 	if err := p.measureBandwidth(ctx, work, 4*part); err != nil {
@@ -66,7 +66,7 @@ func MeasurePhysical(ctx context.Context, dir string, budget time.Duration) (*Ph
 }
 
 // MeasureFloor measures only a small flush and a round trip: the limit of one outstanding produce.
-func MeasureFloor(ctx context.Context, dir string, budget time.Duration) (*Physical, error) {
+func MeasureFloor(ctx context.Context, dir string, budget time.Duration, echo *Launcher) (*Physical, error) {
 	work, err := os.MkdirTemp(dir, "bench-floor-")
 	if err != nil {
 		return nil, fmt.Errorf("make a directory for the physical probe: %w", err)
@@ -76,8 +76,7 @@ func MeasureFloor(ctx context.Context, dir string, budget time.Duration) (*Physi
 	if err := p.measureFlush(ctx, work, budget/2); err != nil {
 		return nil, err
 	}
-	p.RoundTrip, err = loopbackRoundTrip(ctx, budget/2)
-	return p, err
+	return p, p.measureRoundTrip(ctx, budget/2, echo)
 }
 
 // MeasureBandwidth measures only sustained writing, without and with segments.
@@ -191,46 +190,6 @@ func appendSegment(segment *os.File, buf []byte, off int64) error {
 		startWriteback(segment, end-segmentLookback, segmentLookback)
 	}
 	return nil
-}
-
-// loopbackRoundTrip plays ping-pong over TCP.
-func loopbackRoundTrip(ctx context.Context, budget time.Duration) (*Latency, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, fmt.Errorf("listen on loopback: %w", err)
-	}
-	defer listener.Close()
-	echoed := make(chan error, 1)
-	go func() { echoed <- echo(listener) }()
-	conn, err := net.Dial("tcp", listener.Addr().String())
-	if err != nil {
-		return nil, fmt.Errorf("dial loopback: %w", err)
-	}
-	h, buf := NewHistogram(), make([]byte, roundTripBytes)
-	for end := time.Now().Add(budget); time.Now().Before(end) && ctx.Err() == nil; {
-		start := time.Now()
-		if _, err = conn.Write(buf); err == nil {
-			_, err = io.ReadFull(conn, buf)
-		}
-		if err != nil {
-			break
-		}
-		h.Record(time.Since(start))
-	}
-	if err := errors.Join(err, conn.Close(), <-echoed); err != nil {
-		return nil, fmt.Errorf("loopback round trip: %w", err)
-	}
-	return summaryOf(ctx, h)
-}
-
-func echo(listener net.Listener) error {
-	conn, err := listener.Accept()
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	_, err = io.CopyBuffer(struct{ io.Writer }{conn}, struct{ io.Reader }{conn}, make([]byte, roundTripBytes))
-	return err
 }
 
 // memoryBandwidth copies and checksums blocks larger than the processor's caches, each for budget; GB/s.

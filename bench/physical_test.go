@@ -10,7 +10,7 @@ import (
 
 func TestPhysicalMeasuresAndCleans(t *testing.T) {
 	dir := t.TempDir()
-	p, err := MeasurePhysical(t.Context(), dir, 400*time.Millisecond)
+	p, err := MeasurePhysical(t.Context(), dir, 400*time.Millisecond, nil)
 	require.NoError(t, err)
 	require.NotEmpty(t, p.FlushKind)
 	require.Positive(t, p.FloorUs())

@@ -47,7 +47,7 @@ func sampleReport() *Report {
 		Format: ReportFormat, Started: time.Date(2020, 1, 2, 3, 4, 5, 0, time.UTC), Seconds: 12.34, Command: []string{"bench", "compare"},
 		Host:     Host{CPU: "a processor", Cores: 2, MemoryMiB: 24_000, Kernel: "6.1", FileSystem: "tmpfs on tmpfs", Go: "go1.26 linux/amd64"},
 		Warnings: []string{"mind this"},
-		Physical: &Physical{FlushKind: "direct+dsync", Flush4K: latencyOf(60), Flush64K: latencyOf(90), RoundTrip: latencyOf(14),
+		Physical: &Physical{FlushKind: "direct+dsync", Flush4K: latencyOf(60), Flush64K: latencyOf(90), RoundTrip: latencyOf(14), RoundTripPeer: "another process",
 			JournalMBs: 1700, JournalSegmentsMBs: 700, MemcpyGBs: 15, CRC32CGBs: 5},
 		Creations: []Creation{{Partitions: 10_000, Topics: 10, Seconds: 2, PerSecond: 5000, RSSBefore: 30 << 20, RSSAfter: 70 << 20, PerPartition: 4194}},
 		Restarts:  []Restart{{StoredBytes: 1e10, Records: 1e7, Clean: []float64{0.2}, Killed: []float64{0.4}, CleanMedian: 0.2, KillMedian: 0.4}},

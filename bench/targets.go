@@ -12,6 +12,8 @@ import (
 // TargetOptions says how the rows of the figures table are measured.
 type TargetOptions struct {
 	Launcher Launcher
+	// Echo starts the other end of the loopback round trip.
+	Echo Launcher
 	// NATS is the nats-server binary to compare with; without one the comparing rows are not measured.
 	NATS string
 	// Quick makes everything shorter and smaller.
@@ -138,7 +140,7 @@ func (s *Session) MeasureTargets(ctx context.Context, o TargetOptions) (err erro
 		return err
 	}
 	s.Progress.Step("measuring the limits of this machine")
-	if s.Report.Physical, err = MeasurePhysical(ctx, s.Dir, t.sizes.duration); err != nil {
+	if s.Report.Physical, err = MeasurePhysical(ctx, s.Dir, t.sizes.duration, &o.Echo); err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, t.close()) }()

@@ -97,7 +97,7 @@ func (t *targetRun) oneOutstanding(ctx context.Context) error {
 	own := t.Producing(name, t.seq, t.produceSpec(t.small, Sync, 1, t.sizes.duration))
 	run := own.Run
 	own.Run = func(ctx context.Context) (Round, error) {
-		floor, err := MeasureFloor(ctx, t.Dir, 2*time.Second)
+		floor, err := MeasureFloor(ctx, t.Dir, 2*time.Second, &t.o.Echo)
 		if err != nil {
 			return Round{}, err
 		}

@@ -52,7 +52,7 @@ func (p *Physical) text(b *strings.Builder) {
 		fmt.Fprintf(b, "  durable write of 64 KiB                              %s\n", p.Flush64K)
 	}
 	if p.RoundTrip != nil {
-		fmt.Fprintf(b, "  loopback round trip                                  %s\n", p.RoundTrip)
+		fmt.Fprintf(b, "  loopback round trip, other end in %-19s%s\n", p.RoundTripPeer, p.RoundTrip)
 	}
 	if p.JournalMBs > 0 {
 		fmt.Fprintf(b, "  journal of 1 MiB groups  %.0f MB/s; with every byte also in a segment file  %.0f MB/s\n",

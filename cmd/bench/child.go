@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -14,8 +15,11 @@ import (
 	"github.com/sequitur-mq/sequitur/broker"
 )
 
-// childName is the hidden command that serves a broker for the duration of a run.
-const childName = "serve-child"
+// The hidden commands that this program starts itself with, for the duration of a run.
+const (
+	childName = "serve-child" // a broker
+	echoName  = "echo-child"  // the other end of a round trip
+)
 
 // launcher starts this program again as a broker.
 func (c *cli) launcher() (bench.Launcher, error) {
@@ -33,6 +37,35 @@ func (c *cli) launcher() (bench.Launcher, error) {
 		}
 		return args
 	}}, nil
+}
+
+// echo starts this program again as the other end of a round trip.
+func (c *cli) echo() (bench.Launcher, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return bench.Launcher{}, fmt.Errorf("find this program to start it again: %w", err)
+	}
+	return bench.Launcher{Command: self, Args: func(string) []string { return []string{echoName} }}, nil
+}
+
+func (c *cli) echoCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: echoName, Hidden: true, Args: cobra.NoArgs,
+		Short: "Send back what one connection sends",
+		RunE: func(*cobra.Command, []string) error {
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				return err
+			}
+			defer listener.Close()
+			go func() {
+				_, _ = io.Copy(io.Discard, c.stdin)
+				listener.Close() // the parent is gone
+			}()
+			fmt.Fprintf(c.stdout, "%s%s\n", bench.ListeningPrefix, listener.Addr())
+			return bench.ServeEcho(listener)
+		},
+	}
 }
 
 func (c *cli) childCommand() *cobra.Command {

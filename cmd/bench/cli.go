@@ -139,6 +139,6 @@ consume and end-to-end latency in less than half a minute.`),
 	}
 	c.common.add(root.PersistentFlags())
 	root.AddCommand(c.produceCommand(), c.consumeCommand(), c.latencyCommand(), c.compareCommand(), c.physicalCommand(),
-		c.partitionsCommand(), c.restartCommand(), c.targetsCommand(), c.childCommand())
+		c.partitionsCommand(), c.restartCommand(), c.targetsCommand(), c.childCommand(), c.echoCommand())
 	return root
 }

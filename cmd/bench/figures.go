@@ -18,7 +18,11 @@ func (c *cli) physicalCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.measure(cmd.Context(), func(ctx context.Context, s *bench.Session) (err error) {
 				s.Progress.Step("measuring the limits of this machine")
-				s.Report.Physical, err = bench.MeasurePhysical(ctx, s.Dir, budget)
+				echo, err := c.echo()
+				if err != nil {
+					return err
+				}
+				s.Report.Physical, err = bench.MeasurePhysical(ctx, s.Dir, budget, &echo)
 				return err
 			})
 		},
@@ -140,7 +144,11 @@ JetStream need --spawn-nats; without it they are listed as not measured.`),
 			if err != nil {
 				return err
 			}
-			o.Launcher, o.Quick, o.Rounds = launcher, quick, c.common.rounds
+			echo, err := c.echo()
+			if err != nil {
+				return err
+			}
+			o.Launcher, o.Echo, o.Quick, o.Rounds = launcher, echo, quick, c.common.rounds
 			return c.measure(cmd.Context(), func(ctx context.Context, s *bench.Session) error { return s.MeasureTargets(ctx, o) })
 		},
 	}

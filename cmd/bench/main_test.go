@@ -14,9 +14,9 @@ import (
 	"github.com/sequitur-mq/sequitur/bench"
 )
 
-// The child broker of a run is the test binary itself.
+// The child processes of a run are the test binary itself.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == childName {
+	if len(os.Args) > 1 && (os.Args[1] == childName || os.Args[1] == echoName) {
 		main()
 		return
 	}
@@ -71,6 +71,7 @@ func TestProduceMeasures(t *testing.T) {
 	require.NotNil(t, result.Median.ServerCPU)
 	require.Positive(t, result.Median.ServerPeak)
 	require.NotNil(t, r.Physical, "the limits are measured in the same run")
+	require.Equal(t, "another process", r.Physical.RoundTripPeer)
 	require.FileExists(t, plot)
 }
 

@@ -125,6 +125,10 @@ func (c *cli) floor(ctx context.Context, s *bench.Session, server string) (err e
 		return nil
 	}
 	s.Progress.Step("measuring the limits of this machine")
-	s.Report.Physical, err = bench.MeasureFloor(ctx, s.Dir, time.Second)
+	echo, err := c.echo()
+	if err != nil {
+		return err
+	}
+	s.Report.Physical, err = bench.MeasureFloor(ctx, s.Dir, time.Second, &echo)
 	return err
 }

@@ -75,20 +75,23 @@ func removals(list []*segment) []chore {
 }
 
 func (c *checkpoints) run() {
-	ticker := time.NewTicker(c.s.options.CheckpointInterval)
-	defer ticker.Stop()
+	const retry = time.Second // on a full disk, while the journal may be waiting
+	timer := time.NewTimer(c.s.options.CheckpointInterval)
+	defer timer.Stop()
 	for {
 		select {
 		case <-c.s.stop:
 			return
 		case <-c.wanted:
-		case <-ticker.C:
+		case <-timer.C:
 		}
 		if c.s.Err() != nil {
 			continue
 		}
+		timer.Reset(c.s.options.CheckpointInterval)
 		if err := c.once(false); err != nil {
 			c.s.log.Warn("checkpoint not written", "err", err)
+			timer.Reset(retry)
 		}
 	}
 }

@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// Histogram counts durations in buckets an eighth of their power of two wide, without locks. The zero value is ready.
+// Histogram counts durations in buckets a 32nd of their power of two wide, without locks. The zero value is ready.
 type Histogram struct {
 	buckets [40 << histogramBits]atomic.Uint64
 	sum     atomic.Int64
 }
 
-const histogramBits = 3
+const histogramBits = 5
 
 // Add counts one duration.
 func (h *Histogram) Add(d time.Duration) {
@@ -27,7 +27,7 @@ func bucketOf(d time.Duration) int {
 	return min(b, 40<<histogramBits-1)
 }
 
-// bucketStart is the smallest duration of a bucket; below 8 ns all share the first ones.
+// bucketStart is the smallest duration of a bucket; below 32 ns all share the first ones.
 func bucketStart(b int) time.Duration {
 	exp, frac := b>>histogramBits+histogramBits-1, b&(1<<histogramBits-1)
 	return time.Duration((1<<histogramBits + frac)) << (exp - histogramBits)
@@ -39,7 +39,7 @@ type Latency struct {
 	Sum, P50, P99, P999, Max time.Duration
 }
 
-// Read returns the counts and quantiles so far, each quantile at most an eighth too high.
+// Read returns the counts and quantiles so far, each quantile at most a 32nd too high.
 func (h *Histogram) Read() Latency {
 	var counts [40 << histogramBits]uint64
 	l := Latency{Sum: time.Duration(h.sum.Load())}

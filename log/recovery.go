@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/sequitur-mq/sequitur/internal/vfs"
 	"github.com/sequitur-mq/sequitur/record"
 )
 
@@ -302,8 +303,8 @@ func (r *recovery) batches(p *Partition, data []byte, newSegment bool) error {
 	}
 	defer h.release()
 	if !r.same(h, data, g.size) {
-		if _, err := h.f.WriteAt(data, g.size); err != nil {
-			return fmt.Errorf("write segment: %w", err)
+		if err := r.write(h, data, g.size); err != nil {
+			return err
 		}
 	}
 	p.extend(g, data)
@@ -323,6 +324,21 @@ func (r *recovery) segmentFor(p *Partition, newSegment bool) (*segment, *handle,
 		h, err = r.s.files.create(g, true)
 	}
 	return g, h, err
+}
+
+// write puts back what a segment lacks, giving the ballast up for it on a full disk.
+func (r *recovery) write(h *handle, data []byte, at int64) error {
+	_, err := h.f.WriteAt(data, at)
+	if vfs.IsDiskFull(err) && r.s.fs.Remove(r.s.reserve.ballastName()) == nil {
+		_, err = h.f.WriteAt(data, at)
+	}
+	if vfs.IsDiskFull(err) {
+		return fmt.Errorf("put journaled batches back into %s: %w: %w", h.f.Name(), ErrStorageFull, err)
+	}
+	if err != nil {
+		return fmt.Errorf("write segment: %w", err)
+	}
+	return nil
 }
 
 func (r *recovery) same(h *handle, data []byte, at int64) bool {

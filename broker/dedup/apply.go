@@ -97,7 +97,14 @@ func writeAll(w *writer, all []taken) error {
 func (p *Partition) take(incarnation uint64) (taken, bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.state != ready || p.incarnation != incarnation || p.applying || p.dropped {
+	if p.dropped.Load() && !p.applying {
+		p.clearPending()
+	}
+	// After a change of the window the position must not claim that ids applied
+	// before it will stay for the new one: the next claim sees to it.
+	window := p.window.Load()
+	changed := p.seen != p.changes.Load() && !p.x.o.breaks.oldWindow
+	if p.state != ready || p.incarnation != incarnation || changed || p.applying || len(p.pending) == 0 {
 		return taken{}, false
 	}
 	hw, n := p.replica.HighWatermark(), 0
@@ -108,7 +115,7 @@ func (p *Partition) take(incarnation uint64) (taken, bool) {
 		return taken{}, false
 	}
 	t := taken{p: p, batches: p.pending[:n:n], to: p.position}
-	t.to.window = p.window.Load()
+	t.to.window = window
 	p.pending = p.pending[n:]
 	p.applying = true
 	return t, true
@@ -124,7 +131,7 @@ func (p *Partition) applied(t taken, err error) {
 	}
 	for _, b := range t.batches {
 		p.x.pending.Add(-int64(len(b.ids)))
-		if err != nil || p.dropped {
+		if err != nil {
 			continue // the store is made anew, and the partition attached to it
 		}
 		for i := range b.ids {
@@ -164,13 +171,17 @@ func (x *Index) finish() error {
 func (p *Partition) atEnd(incarnation uint64) (to position, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.state != ready || p.incarnation != incarnation || p.dropped || len(p.pending) > 0 {
+	if p.state != ready || p.incarnation != incarnation || p.dropped.Load() || len(p.pending) > 0 {
+		return position{}, false
+	}
+	window := p.window.Load()
+	if p.seen != p.changes.Load() {
 		return position{}, false
 	}
 	l := p.replica.Log()
 	// The append time is that of the batch that ends at the end if it is the same
 	// before and after: others may be appending.
-	to, to.window = p.position, p.window.Load()
+	to, to.window = p.position, window
 	to.stamp, to.offset = l.LastAppendTime(), l.End()
 	return to, to.offset > p.position.offset && p.replica.HighWatermark() >= to.offset && l.LastAppendTime() == to.stamp
 }

@@ -206,7 +206,7 @@ func (b *bed) quiesce() {
 func (b *bed) drain() {
 	for {
 		b.quiesce()
-		done := len(b.view.pending) == 0 || b.view.state != ready
+		done := len(b.view.pending) == 0 || b.view.state != ready || b.view.seen != b.view.changes.Load()
 		b.view.mu.Unlock()
 		if done {
 			return
@@ -315,19 +315,27 @@ func (b *bed) stored() (map[int64]string, map[int64]int64, error) {
 
 // known asks the view for an id without storing anything.
 func (b *bed) known(id string) (offset int64, ok bool, err error) {
+	offsets, err := b.knownAll(id)
+	offset, ok = offsets[0]
+	return offset, ok, err
+}
+
+// knownAll asks for many ids and returns the offsets of those known, by index.
+func (b *bed) knownAll(ids ...string) (map[int64]int64, error) {
 	for {
-		claim, found, err := b.view.Claim(b.batch(record.CodecNone, 0, 0, id), nil)
+		claim, found, err := b.view.Claim(b.batch(record.CodecNone, 0, 0, ids...), nil)
 		if errors.Is(err, wire.ErrOverloaded) {
 			runtime.Gosched()
 			continue
 		}
 		if err != nil {
-			return 0, false, err
+			return nil, err
 		}
 		claim.Finish(replica.Result{}, errors.New("not appended"))
-		if len(found) == 0 {
-			return 0, false, nil
+		offsets := map[int64]int64{}
+		for _, d := range found {
+			offsets[d.Delta] = d.Offset
 		}
-		return found[0].Offset, true, nil
+		return offsets, nil
 	}
 }

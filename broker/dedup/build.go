@@ -21,8 +21,8 @@ func (p *Partition) rebuildingError() error {
 
 // attach makes the view agree with the log. The caller holds p.mu, and x.mu for reading.
 func (p *Partition) attach(db *badger.DB, incarnation uint64) error {
-	if p.state != building && p.incarnation != incarnation {
-		p.state = cold
+	if changes := p.changes.Load(); p.state != building && (p.incarnation != incarnation || p.seen != changes) {
+		p.state, p.seen = cold, changes
 	}
 	switch {
 	case p.state == ready:
@@ -209,7 +209,7 @@ func (x *Index) buildLoop() {
 func (x *Index) rebuild(p *Partition) {
 	began := time.Now()
 	p.mu.Lock()
-	at, incarnation, window := p.position, p.incarnation, p.window.Load()
+	at, incarnation, changes := p.position, p.incarnation, p.seen
 	p.mu.Unlock()
 	start := at.offset
 	for {
@@ -232,7 +232,7 @@ func (x *Index) rebuild(p *Partition) {
 		at = next
 		p.mu.Lock()
 		p.position = at
-		if p.window.Load() != window || p.dropped {
+		if p.changes.Load() != changes || p.dropped.Load() {
 			p.state = cold
 			p.mu.Unlock()
 			return

@@ -23,17 +23,19 @@ type Replica interface {
 
 // Partition is the view of one partition.
 type Partition struct {
-	x      *Index
-	id     log.ID
-	window atomic.Int64 // nanoseconds
-	queued atomic.Bool  // is in Index.dirty
+	x       *Index
+	id      log.ID
+	window  atomic.Int64  // nanoseconds
+	changes atomic.Uint64 // of the window
+	queued  atomic.Bool   // is in Index.dirty
+	dropped atomic.Bool   // the partition was deleted
 
 	mu          sync.Mutex // held from Claim to Finish
 	replica     Replica
 	state       state
-	incarnation uint64 // of the store that state speaks of
-	applying    bool   // the apply loop has taken ids out of pending
-	dropped     bool
+	incarnation uint64   // of the store that state speaks of
+	seen        uint64   // of changes, by state
+	applying    bool     // the apply loop has taken ids out of pending
 	position    position // in the store
 	pending     []*batchIDs
 	pendingIDs  map[string]place // of pending and of what is being applied
@@ -85,13 +87,17 @@ func AppendDuplicates(dst []wire.DuplicateRecord, found []Duplicate, r replica.R
 }
 
 // SetWindow changes how long ids are remembered; 0 says that sends no longer go
-// through Claim.
+// through Claim. It does not block. The next claim makes the view agree with the log again.
 func (p *Partition) SetWindow(window time.Duration) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.window.Swap(int64(window)) != int64(window) {
-		p.state = cold
+	if p.window.Load() == int64(window) {
+		return
 	}
+	// Counted before and after: whoever reads the window and then the count as
+	// it was knows that the window is of that count, and whoever reads them the other way round
+	// finds the count changed later.
+	p.changes.Add(1)
+	p.window.Store(int64(window))
+	p.changes.Add(1)
 }
 
 // Claim looks up the message ids of whole, dense batches that are about to be appended
@@ -232,7 +238,7 @@ func (c *Claim) Finish(r replica.Result, err error) {
 		return
 	}
 	p := c.p
-	stored := err == nil && !r.Duplicate && c.fresh > 0 && !p.dropped && !p.x.o.breaks.noPending
+	stored := err == nil && !r.Duplicate && c.fresh > 0 && !p.dropped.Load() && !p.x.o.breaks.noPending
 	if stored {
 		ids := c.ids
 		ids.ids = ids.ids[:c.fresh]

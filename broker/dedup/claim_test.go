@@ -223,6 +223,8 @@ func TestDrop(t *testing.T) {
 	b.mustSend(t, "a")
 	b.index.Drop(partitionID)
 	b.index.Drop(partitionID)
+	b.drain()
+	b.mustSend(t, "b") // had found the partition before
 	require.Zero(t, b.index.Stats().Pending)
 	old := b.view
 	b.view = b.index.Partition(b.replica, b.window)

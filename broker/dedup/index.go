@@ -41,6 +41,7 @@ type breakage struct {
 	noRepeats     bool // do not see repeats inside one append
 	noRebuild     bool // start at the end of the log where there is no record
 	noWindow      bool // ids never grow old
+	oldWindow     bool // apply although the window has changed since the view was made to agree with it
 	wrongOffset   bool // ignore that batches before in the same append take offsets
 }
 
@@ -150,7 +151,8 @@ func (x *Index) Partition(r Replica, window time.Duration) *Partition {
 	return p
 }
 
-// Drop forgets a partition that was deleted. What is in the store of it expires.
+// Drop forgets a partition that was deleted. What is in the store of it expires. It
+// does not block.
 func (x *Index) Drop(id log.ID) {
 	x.register.Lock()
 	p := x.partitions[id]
@@ -159,10 +161,8 @@ func (x *Index) Drop(id log.ID) {
 	if p == nil {
 		return
 	}
-	p.mu.Lock()
-	p.dropped = true
-	p.clearPending()
-	p.mu.Unlock()
+	p.dropped.Store(true)
+	x.markDirty(p)
 }
 
 // use returns the store, opened if need be, with mu held for reading unless there is an error.

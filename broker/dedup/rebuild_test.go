@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -149,13 +150,14 @@ func checkCommits(t require.TestingT, tmp func() string, breaks breakage) error 
 }
 
 func (b *bed) agree(small, big []string, lost bool) error {
-	for i, id := range append(append([]string(nil), small...), big...) {
-		offset, ok, err := b.known(id)
-		if err != nil {
-			return err
-		}
+	offsets, err := b.knownAll(slices.Concat(small, big)...)
+	if err != nil {
+		return err
+	}
+	for i := range len(small) + len(big) {
+		offset, ok := offsets[int64(i)]
 		if want := i < len(small) || !lost; ok != want || ok && offset != int64(i) {
-			return fmt.Errorf("id %s: found %t at %d, expected %t", id, ok, offset, want)
+			return fmt.Errorf("id %d: found %t at %d, expected %t", i, ok, offset, want)
 		}
 	}
 	return nil

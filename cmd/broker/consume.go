@@ -61,6 +61,8 @@ Records of a partition come in order; partitions are interleaved.
   broker consume orders --from 2026-01-31T08:00:00Z --format '%p %o %k %v\n'
   broker consume orders --json | jq -r .key`,
 		Args: names(1, 1, "the name of a topic"),
+
+		ValidArgsFunction: c.completeTopic,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := f.options(cmd, args[0], c.json)
 			if err != nil {
@@ -80,6 +82,7 @@ Records of a partition come in order; partitions are interleaved.
 	flags.BoolVar(&f.skipCorrupt, "skip-corrupt", false, "read on behind damaged records, and say on standard error which were left out")
 	c.jsonFlag(cmd, "print one JSON object per record; what is not UTF-8 as base64")
 	c.serverFlag(cmd)
+	completeFlag(cmd, "from", "start", "end")
 	flags.Lookup("format").DefValue = ""
 	flags.Lookup("format").Usage += ` (default '%v\n')`
 	flags.Lookup("count").DefValue = "0" // so that help shows no default

@@ -82,6 +82,8 @@ func TestTopicCommands(t *testing.T) {
 	require.Contains(t, r.stderr, `topic "orders" exists already`)
 	require.Contains(t, ok(t, s.addr, nil, "topic", "create", "orders", "--if-not-exists"), "left as it is")
 
+	require.Equal(t, "audit\norders\nring\nusers\n:4\n", ok(t, s.addr, nil, "__complete", "consume", ""))
+	require.Equal(t, "audit\norders\nusers\n:4\n", ok(t, s.addr, nil, "__complete", "topic", "delete", "ring", ""))
 	require.Contains(t, ok(t, s.addr, nil, "topic", "delete", "audit", "ring"), "deleted topic ring")
 	r = run(t, s.addr, nil, "topic", "delete", "audit")
 	require.Equal(t, exitNotFound, r.code)
@@ -110,6 +112,8 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		{"produce orders --file no/such/file", exitNotFound, []string{"there is no file"}},
 		{"produce orders --file .", exitUsage, []string{"is a directory"}},
 		{"consume orders --follow --count 1 --timeout 50ms", exitTimeout, []string{"no record came for 50ms"}},
+		{"check " + filepath.Join(dir, "data"), exitInUse, []string{"in use by a broker"}},
+		{"serve --listen 127.0.0.1:0 --http  --data /dev/null", exitFailure, []string{"not a directory", "--data DIR"}},
 		{"check no/such/dir", exitNotFound, []string{"no/such/dir"}},
 		{"log dump no/such/file", exitNotFound, []string{"no/such/file"}},
 		{"serve --config no/such/file", exitNotFound, []string{"no/such/file"}},

@@ -62,6 +62,8 @@ were acknowledged.`,
   broker produce payments --file payments.csv --key-field 1 --delimiter ,
   tail -F app.log | broker produce logs --compression zstd`,
 		Args: names(1, 1, "the name of a topic"),
+
+		ValidArgsFunction: c.completeTopic,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o, err := f.options(cmd, args[0])
 			if err != nil {
@@ -91,6 +93,8 @@ were acknowledged.`,
 	flags.Lookup("partition").DefValue = "0" // so that help shows no default
 	c.jsonFlag(cmd, "print the summary (and --print-acks) as JSON on standard output")
 	c.serverFlag(cmd)
+	completeFlag(cmd, "acks", "quorum", "all", "leader", "none")
+	completeFlag(cmd, "compression", "none", "s2", "zstd")
 	return cmd
 }
 

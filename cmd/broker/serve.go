@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -48,14 +49,15 @@ names (JSON), the environment (SEQUITUR_DATA_DIR for data-dir), flags.`,
 		if s.Name == "data-dir" {
 			flags.String("data", s.Default, s.Doc)
 			flags.StringVar(&file, "config", "", "JSON file of settings, by the names of the flags (data-dir for --data)")
-			flags.StringVar(&level, "log-level", "info", "debug, info, warn or error; the log goes to standard error")
+			flags.StringVar(&level, "log-level", "warn", "debug, info, warn or error; the log goes to standard error")
 			continue
 		}
-		flags.Var(&settingFlag{text: s.Default, boolean: s.Default == "false"}, s.Name, s.Doc)
-		if s.Default == "false" {
-			flags.Lookup(s.Name).NoOptDefVal = "true"
+		flag := flags.VarPF(&settingFlag{text: s.Default}, s.Name, "", s.Doc)
+		if flag.Value.Type() == "bool" {
+			flag.NoOptDefVal = "true"
 		}
 	}
+	completeFlag(cmd, "log-level", "debug", "info", "warn", "error")
 	return cmd
 }
 
@@ -70,10 +72,7 @@ func (c *cli) serveDefaults(cmd *cobra.Command) error {
 
 // settingFlag keeps the text of a flag for the broker's configuration, which
 // knows what it means.
-type settingFlag struct {
-	text    string
-	boolean bool
-}
+type settingFlag struct{ text string }
 
 // String is the text.
 func (f *settingFlag) String() string { return f.text }
@@ -81,12 +80,22 @@ func (f *settingFlag) String() string { return f.text }
 // Set keeps a text.
 func (f *settingFlag) Set(s string) error { f.text = s; return nil }
 
-// Type is the placeholder in help; pflag writes none for bool.
+// Type is the placeholder in help, found from the value: pflag writes none for
+// bool.
 func (f *settingFlag) Type() string {
-	if f.boolean {
+	if f.text == "true" || f.text == "false" {
 		return "bool"
 	}
-	return "value"
+	if _, err := strconv.Atoi(f.text); err == nil {
+		return "number"
+	}
+	if _, err := time.ParseDuration(f.text); err == nil {
+		return "duration"
+	}
+	if strings.HasSuffix(f.text, "iB") {
+		return "bytes"
+	}
+	return "address"
 }
 
 // serveConfig puts the configuration together.
@@ -205,10 +214,12 @@ func (c *cli) explainStart(err error, cfg *broker.Config) error {
 		return usagef("listen on an address of this machine, such as 127.0.0.1:7650", "the address %s is not one of this machine", opErr.Addr)
 	case errors.Is(err, log.ErrCorrupt):
 		return fail(exitCorrupt, fmt.Sprintf("see everything that is damaged: %s check %s\nthen restore the directory from a copy", c.invoked(), cfg.DataDir), "%v", err)
-	case errors.Is(err, os.ErrPermission):
-		return fail(exitFailure, "choose a directory that you may write: "+c.invoked()+" serve --data DIR", "%v", err)
 	case errors.Is(err, log.ErrStorageFull), errors.Is(err, syscall.ENOSPC):
 		return fail(exitStorage, "free space on the disk of "+cfg.DataDir, "%v", err)
+	}
+	var pathErr *os.PathError
+	if errors.As(err, &pathErr) {
+		return fail(exitFailure, "choose another directory: "+c.invoked()+" serve --data DIR", "%v", err)
 	}
 	return err
 }

@@ -54,6 +54,9 @@ func (c *cli) topicCreate() *cobra.Command {
 
 // validTopics finds what is wrong before a broker is asked.
 func validTopics(cfg *sequitur.TopicConfig, topics []string) error {
+	if err := distinct(topics); err != nil {
+		return err
+	}
 	for _, name := range topics {
 		if err := sequitur.ValidateTopicName(name); err != nil {
 			return usagef("", "%s", withoutCode(err))
@@ -61,6 +64,17 @@ func validTopics(cfg *sequitur.TopicConfig, topics []string) error {
 	}
 	if err := cfg.Validate(); err != nil {
 		return usagef("", "--%s", withoutCode(err))
+	}
+	return nil
+}
+
+func distinct(topics []string) error {
+	seen := map[string]bool{}
+	for _, name := range topics {
+		if seen[name] {
+			return usagef("name each topic once", "topic %q is named twice", name)
+		}
+		seen[name] = true
 	}
 	return nil
 }
@@ -134,6 +148,8 @@ func (c *cli) topicAlter() *cobra.Command {
 		Short:   "Change settings of a topic; what is not named stays",
 		Example: "  broker topic alter orders --retention-time 30d --retention-bytes 10GiB",
 		Args:    names(1, 1, "the name of a topic"),
+
+		ValidArgsFunction: c.completeTopic,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var mask sequitur.TopicMask
 			for _, f := range sequitur.TopicFields() {
@@ -186,7 +202,12 @@ func (c *cli) topicDelete() *cobra.Command {
 		Short:   "Delete topics with all their records, for good",
 		Example: "  broker topic delete orders",
 		Args:    names(1, -1, "the name of a topic"),
+
+		ValidArgsFunction: c.completeTopics,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := distinct(args); err != nil {
+				return err
+			}
 			return c.withClient(func(ctx context.Context, client *sequitur.Client) error {
 				failed, err := byTopic(client.DeleteTopics(ctx, args...))
 				if err != nil {
@@ -248,6 +269,8 @@ func (c *cli) topicDescribe() *cobra.Command {
 		Short:   "Show a topic's settings and what its partitions hold",
 		Example: "  broker topic describe orders\n  broker topic describe orders --json",
 		Args:    names(1, 1, "the name of a topic"),
+
+		ValidArgsFunction: c.completeTopic,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.withClient(func(ctx context.Context, client *sequitur.Client) error {
 				t, err := client.DescribeTopic(ctx, args[0])

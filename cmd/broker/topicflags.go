@@ -41,6 +41,9 @@ func topicFlags(cmd *cobra.Command, cfg *sequitur.TopicConfig, altering bool) {
 			flag.DefValue = ""
 			flag.Hidden = !f.Alterable
 		}
+		if strings.Contains(f.Type, "|") {
+			completeFlag(cmd, f.Name, strings.Split(f.Type, "|")...)
+		}
 	}
 	cmd.Flags().SortFlags = false
 }

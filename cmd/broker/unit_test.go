@@ -62,6 +62,8 @@ func TestUsageErrors(t *testing.T) {
 		"topic create":                                      "needs the name of a topic",
 		"topic create a/b":                                  "the character '/'",
 		"topic create t --fsync sometimes":                  "always, interval or never",
+		"topic create t u t":                                "named twice",
+		"topic delete t t":                                  "named twice",
 		"topic create t --partitions 0":                     "1 to 65536",
 		"topic create t --partitions many":                  "must be a number",
 		"topic create t --partitoins 3":                     "did you mean --partitions",
@@ -115,6 +117,22 @@ func TestTopicFlagsAreTheTable(t *testing.T) {
 		again := cfg
 		require.NoError(t, f.Set(&again, fieldText(f, &cfg)), f.Name)
 		require.Equal(t, f.Get(&cfg), f.Get(&again), f.Name)
+	}
+}
+
+func TestCompletion(t *testing.T) {
+	for line, want := range map[string]string{
+		"topic create t --fsync ":       "always\ninterval\nnever\n",
+		"topic alter t --cleanup ":      "delete\ncompact\n",
+		"produce t --acks ":             "quorum\nall\nleader\nnone\n",
+		"produce t --compression ":      "none\ns2\nzstd\n",
+		"consume t --from ":             "start\nend\n",
+		"serve --log-level ":            "debug\ninfo\nwarn\nerror\n",
+		"consume --server 127.0.0.1:1 ": ":4", // nobody answers: nothing is offered, no file either
+	} {
+		out, _, code := inProcess(append([]string{"__complete"}, strings.Split(line, " ")...)...)
+		require.Equal(t, exitOK, code)
+		require.True(t, strings.HasPrefix(out, want), "%s\n%s", line, out)
 	}
 }
 

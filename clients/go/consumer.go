@@ -372,6 +372,9 @@ func (k *Consumer) Seek(ctx context.Context, topic string, partition int32, to P
 		k.cur.drop()
 	}
 	k.dropQueued(p)
+	if p.fetcher != nil {
+		p.fetcher.hurry = true
+	}
 	k.kickAll()
 	return nil
 }

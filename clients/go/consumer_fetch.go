@@ -7,9 +7,16 @@ import (
 	"github.com/sequitur-mq/sequitur/wire"
 )
 
-// maxFetches is how many requests a fetcher has under way, for disjoint partitions. More
-// than one is needed only while some partitions could not be part of the first.
-const maxFetches = 4
+const (
+	// maxFetches is how many requests a fetcher has under way, for disjoint partitions.
+	// More than one is needed only while some partitions could not be part of the first.
+	maxFetches = 4
+	// patience is how long a further request waits for the answer to the one before. A
+	// broker that has data answers sooner, and then all partitions get their turn in one
+	// request; else partitions with a request of their own would get more than their
+	// share.
+	patience = 5 * time.Millisecond
+)
 
 // fetcher asks one broker for the partitions that it leads. Guarded by Consumer.mu.
 type fetcher struct {
@@ -18,6 +25,8 @@ type fetcher struct {
 	parts    []*consumed
 	turn     int // index in parts where the next request begins, so that all get their turn
 	underWay int
+	asked    int64 // client clock of the last request
+	hurry    bool  // do not wait for the answer to it
 	answered bool // since the last time it connected
 	free     []*fetchCall
 	kick     chan struct{}
@@ -130,6 +139,10 @@ func (f *fetcher) plan() (*fetchCall, time.Duration) {
 	}
 	room = max(room, 1)
 	now := k.client.now()
+	if since := time.Duration(now - f.asked); f.underWay > 0 && since < patience && !f.hurry {
+		return nil, patience - since
+	}
+	f.hurry = false
 	share := k.opts.prefetchBytes / max(len(k.parts), 1)
 	var call *fetchCall
 	for i := range f.parts {
@@ -161,6 +174,7 @@ func (f *fetcher) plan() (*fetchCall, time.Duration) {
 		call.req.Parts[i].MaxBytes = each
 	}
 	f.underWay++
+	f.asked = now
 	k.reserved += room
 	return call, 0
 }

@@ -259,7 +259,7 @@ func TestRefusedForGood(t *testing.T) {
 
 func TestBoundedMemory(t *testing.T) {
 	s := startServer(t)
-	s.create("orders", config(64))
+	s.create("orders", config(4))
 	s.hang = func(k wire.Kind) bool { return k == wire.KindProduce }
 	c := connect(t, s.addr())
 	const limit = 100 << 10

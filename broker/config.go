@@ -89,10 +89,10 @@ func DefaultConfig() Config {
 		MaxPartitions:       200_000,
 
 		JournalFileBytes:   64 << 20,
-		JournalBytes:       512 << 20,
-		TailBytes:          64 << 20,
+		JournalBytes:       256 << 20,
+		TailBytes:          48 << 20,
 		ReserveBytes:       256 << 20,
-		CheckpointInterval: Duration(30 * time.Second),
+		CheckpointInterval: Duration(time.Minute),
 		RetentionInterval:  Duration(30 * time.Second),
 		ScrubInterval:      Duration(24 * time.Hour),
 
@@ -116,8 +116,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("fetch-memory-bytes %d is too small: use at least 1MiB", c.FetchMemoryBytes)
 	case c.ConnectionBytes < 64<<10:
 		return fmt.Errorf("connection-bytes %d is too small: use at least 64KiB", c.ConnectionBytes)
-	case c.MaxFetchBytes < 64<<10 || c.MaxFetchBytes > 1<<30:
-		return fmt.Errorf("max-fetch-bytes %d is out of range: use 64KiB to 1GiB", c.MaxFetchBytes)
+	case c.MaxFetchBytes < 64<<10 || c.MaxFetchBytes > 23<<20: // with a batch above it, still a frame that clients take
+		return fmt.Errorf("max-fetch-bytes %d is out of range: use 64KiB to 23MiB", c.MaxFetchBytes)
 	case c.MaxConnections < 1 || c.MaxInflightRequests < 1 || c.MaxPartitions < 1:
 		return fmt.Errorf("max-connections, max-inflight-requests and max-partitions must be at least 1")
 	case c.HandshakeTimeout <= 0 || c.ProduceTimeout <= 0 || c.WriteTimeout <= 0 || c.MaxFetchWait <= 0:

@@ -11,7 +11,7 @@ import (
 )
 
 // MaxNamedProducers bounds how many names the machine remembers.
-const MaxNamedProducers = 1 << 20
+const MaxNamedProducers = 100_000
 
 // ErrChanged says that what a command was based on has changed meanwhile: read
 // the state again and propose anew.

@@ -104,8 +104,8 @@ func (h *noticeHooks) Connected(addr string, _ time.Duration, err error) {
 }
 
 // CorruptSkipped reports records left out on request.
-func (h *noticeHooks) CorruptSkipped(topic string, partition int32, from, to int64, err error) {
-	h.say("skipped damaged records of %s, partition %d: offsets %d to %d (%v)", topic, partition, from, to-1, err)
+func (h *noticeHooks) CorruptSkipped(topic string, partition int32, from, to int64, _ error) {
+	h.say("skipped damaged records of topic %s, partition %d: offsets %d to %d", topic, partition, from, to-1)
 }
 
 // ProducerReset reports acknowledged records that the broker has lost.

@@ -178,7 +178,7 @@ func (c *cli) consume(o consumeOptions) error {
 	case interrupted(ctx):
 		return errInterrupted
 	}
-	return c.explainPosition(err)
+	return c.explainPosition(ctx, client, err)
 }
 
 // open checks what is to be read and makes the consumer.
@@ -270,6 +270,22 @@ func pollWithin(ctx context.Context, consumer *sequitur.Consumer, records []sequ
 	return consumer.Poll(ctx, records)
 }
 
+// holeText names the file of damaged records, if the broker can be asked.
+func holeText(ctx context.Context, client *sequitur.Client, at *sequitur.Error) string {
+	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
+	defer cancel()
+	t, err := client.DescribeTopic(ctx, at.Topic)
+	if err != nil || at.Partition < 0 || int(at.Partition) >= len(t.Stats) {
+		return ""
+	}
+	for _, h := range t.Stats[at.Partition].Holes {
+		if h.From < at.To && at.From < h.To {
+			return fmt.Sprintf("the damage is in %s at byte %d; restore that file from a copy", h.File, h.Position)
+		}
+	}
+	return ""
+}
+
 // offsetExists refuses an offset that the partition does not hold; its end may
 // be asked for, to wait for what comes there.
 func offsetExists(ctx context.Context, client *sequitur.Client, o *consumeOptions) error {
@@ -296,7 +312,7 @@ func outOfRange(topic string, partition int32, start, end int64) error {
 }
 
 // explainPosition adds a way out to errors about a place in a partition.
-func (c *cli) explainPosition(err error) error {
+func (c *cli) explainPosition(ctx context.Context, client *sequitur.Client, err error) error {
 	var remote *sequitur.Error
 	if !errors.As(err, &remote) {
 		return err
@@ -305,7 +321,10 @@ func (c *cli) explainPosition(err error) error {
 	case errors.Is(err, sequitur.ErrCorrupt):
 		f := *c.explain(err)
 		f.what = fmt.Sprintf("topic %s, partition %d: offsets %d to %d are damaged on disk and are not served", remote.Topic, remote.Partition, remote.From, remote.To-1)
-		f.todo = remote.Message + "\nread on behind them with --skip-corrupt"
+		f.todo = "read on behind them with --skip-corrupt"
+		if where := holeText(ctx, client, remote); where != "" {
+			f.todo = where + "\n" + f.todo
+		}
 		return &f
 	case errors.Is(err, sequitur.ErrOffsetOutOfRange):
 		return outOfRange(remote.Topic, remote.Partition, remote.From, remote.To)

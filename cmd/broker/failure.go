@@ -110,11 +110,11 @@ func (c *cli) explain(err error) *failure {
 // the broker's own words.
 func remoteText(e *sequitur.Error) string {
 	what := e.Op
-	switch {
-	case e.Topic != "" && e.Partition >= 0:
-		what = fmt.Sprintf("%s, topic %s, partition %d", what, e.Topic, e.Partition)
-	case e.Topic != "":
-		what = fmt.Sprintf("%s, topic %s", what, e.Topic)
+	if e.Topic != "" {
+		what += " " + e.Topic
+		if e.Partition >= 0 {
+			what += fmt.Sprintf(", partition %d", e.Partition)
+		}
 	}
 	text := fmt.Sprintf("%s: %s (%s)", what, e.Message, e.Code)
 	if cause := e.Err; cause != nil && !strings.Contains(text, cause.Error()) {

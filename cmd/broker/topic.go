@@ -96,7 +96,7 @@ func (c *cli) createTopics(ctx context.Context, client *sequitur.Client, args []
 	for _, name := range args {
 		switch err := failed[name]; {
 		case err == nil:
-			fmt.Fprintf(c.stdout, "%s topic %s: %s\n", done, name, cfg)
+			fmt.Fprintf(c.stdout, "%s topic %s: %s\n", done, name, settingsText(&cfg))
 		case ifMissing && errors.Is(err, sequitur.ErrTopicExists):
 			fmt.Fprintf(c.stdout, "topic %s exists, left as it is\n", name)
 		case errors.Is(err, sequitur.ErrTopicExists):

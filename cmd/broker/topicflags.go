@@ -63,3 +63,16 @@ func fieldText(f sequitur.TopicField, cfg *sequitur.TopicConfig) string {
 	}
 	return text
 }
+
+// settingsText lists the number of partitions, the fsync mode, and every
+// setting that is not the default, as flags take them.
+func settingsText(cfg *sequitur.TopicConfig) string {
+	defaults := sequitur.DefaultTopicConfig()
+	var parts []string
+	for _, f := range sequitur.TopicFields() {
+		if f.Name == "partitions" || f.Name == "fsync" || f.Get(cfg) != f.Get(&defaults) {
+			parts = append(parts, f.Name+" "+orNone(fieldText(f, cfg)))
+		}
+	}
+	return strings.Join(parts, ", ")
+}

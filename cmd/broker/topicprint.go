@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -68,10 +69,20 @@ func totals(t *sequitur.TopicDescription) (records int64, bytes uint64, holes in
 	return records, bytes, holes
 }
 
+// table prints cells that do separates by tabs, in columns.
 func (c *cli) table(do func(w io.Writer)) error {
-	w := tabwriter.NewWriter(c.stdout, 0, 8, 2, ' ', 0)
+	var b bytes.Buffer
+	w := tabwriter.NewWriter(&b, 0, 8, 2, ' ', 0)
 	do(w)
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	for line := range bytes.Lines(b.Bytes()) {
+		if _, err := fmt.Fprintf(c.stdout, "%s\n", bytes.TrimRight(line, " \n")); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (c *cli) printTopics(topics []sequitur.TopicDescription) error {
@@ -123,16 +134,16 @@ func (c *cli) printTopic(t *sequitur.TopicDescription) error {
 	}
 	defaults := sequitur.DefaultTopicConfig()
 	if err := c.table(func(w io.Writer) {
-		fmt.Fprintf(w, "topic\t%s\nuuid\t%s\n", t.Name, t.UUID)
+		fmt.Fprintf(w, "topic\t%s\nuuid\t%s\n", t.Name, t.UUID) // no third cell: a column of their own
 		for _, f := range sequitur.TopicFields() {
-			value := fieldText(f, &t.Config)
+			value, note := fieldText(f, &t.Config), ""
 			if value == "" {
 				continue
 			}
 			if f.Get(&t.Config) == f.Get(&defaults) {
-				value += "\t(default)"
+				note = "(default)"
 			}
-			fmt.Fprintf(w, "%s\t%s\n", f.Name, value)
+			fmt.Fprintf(w, "%s\t%s\t%s\n", f.Name, value, note)
 		}
 	}); err != nil {
 		return err

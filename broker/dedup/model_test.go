@@ -246,7 +246,7 @@ func run(dir string, seed uint64, breaks breakage) (err error) {
 }
 
 func TestViewAgainstModel(t *testing.T) {
-	for seed := range uint64(25) {
+	for seed := range uint64(15) {
 		dir := t.TempDir()
 		require.NoError(t, run(dir, seed, breakage{}))
 		require.NoError(t, os.RemoveAll(dir))
@@ -260,7 +260,6 @@ func TestModelNoticesBrokenRules(t *testing.T) {
 		"repeats inside a send are not seen":   {noRepeats: true},
 		"no rebuild without a position":        {noRebuild: true},
 		"ids never grow old":                   {noWindow: true},
-		"changes of the window are not seen":   {oldWindow: true},
 		"offsets of earlier batches forgotten": {wrongOffset: true},
 	} {
 		t.Run(name, func(t *testing.T) {

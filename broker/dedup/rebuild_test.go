@@ -274,6 +274,42 @@ func TestEntriesExpire(t *testing.T) {
 	}))
 }
 
+// Ids that were applied under a short window expire early. The position says so until the
+// log was walked for the longer one, whatever is applied in between.
+func TestLongerWindow(t *testing.T) {
+	for _, breaks := range []breakage{{}, {oldWindow: true}} {
+		b := newBed(t, log.Config{}, Options{breaks: breaks})
+		short := b.window
+		b.mustSend(t, "a")
+		b.drain()
+		b.quiesce()
+		b.view.applying = true
+		b.view.mu.Unlock()
+		b.mustSend(t, "b")
+		b.window = 10 * short
+		b.view.SetWindow(b.window)
+		b.view.mu.Lock()
+		b.view.applying = false
+		b.view.mu.Unlock()
+		require.NoError(t, b.index.applyAll(b.index.db, 1, []*Partition{b.view}))
+		b.quiesce() // the loop may have been faster
+		b.view.mu.Unlock()
+		at, ok, err := loadPosition(b.index.db, recordKey(partitionID))
+		require.NoError(t, err)
+		require.True(t, ok)
+		require.Equal(t, breaks.oldWindow, at.window != int64(short))
+
+		b.clock.advance(5 * short)
+		offset, ok, err := b.known("a")
+		require.NoError(t, err)
+		require.True(t, ok)
+		require.Zero(t, offset)
+		at, _, err = loadPosition(b.index.db, recordKey(partitionID))
+		require.NoError(t, err)
+		require.Equal(t, int64(b.window), at.window)
+	}
+}
+
 // Many partitions share one store.
 func TestManyPartitions(t *testing.T) {
 	b := newBed(t, log.Config{}, Options{})

@@ -29,7 +29,7 @@ func (j *journal) run() {
 		}
 		if err != nil {
 			j.onFail(err)
-			j.complete(completion{tickets: rest, err: j.latched()}, batch, true)
+			j.complete(completion{tickets: rest, err: j.latched(err)}, batch, true)
 		}
 	}
 }
@@ -64,9 +64,13 @@ func (j *journal) next() ([]ticket, error) {
 	return batch, j.err
 }
 
-func (j *journal) latched() error {
+// latched returns the error that the store latched, never nil: at the least the cause at hand.
+func (j *journal) latched(cause error) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	if j.err == nil {
+		return &storageError{cause}
+	}
 	return j.err
 }
 

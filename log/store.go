@@ -206,9 +206,12 @@ func (s *Store) Err() error {
 // fail latches the store: after a failed write or sync nothing is known of what it covered, and a retry proves
 // nothing. It returns the latched error.
 func (s *Store) fail(cause error) error {
-	if s.failure.CompareAndSwap(nil, &storageError{cause}) {
+	first := s.failure.CompareAndSwap(nil, &storageError{cause})
+	// Also by whoever came second: the journal's writer must find the latch when it returns from here, or it would
+	// complete what it could not write without an error.
+	s.journal.fail(s.failure.Load())
+	if first {
 		s.log.Error("storage failed; nothing more is acknowledged", "err", cause)
-		s.journal.fail(s.failure.Load())
 		s.tasks.Add(1)
 		go func() {
 			defer s.tasks.Done()

@@ -29,6 +29,8 @@ type produceRequest struct {
 	req     wire.ProduceRequest
 	resp    wire.ProduceResponse
 	parts   []producePart
+	reader  record.Reader // of the read goroutine, as is rec
+	rec     record.Record
 	left    atomic.Int32 // parts that are not done, and 1 while parts are being started
 	timer   *time.Timer
 	timing  bool // the timer was started
@@ -245,46 +247,4 @@ func (p *partition) appendError(err error) error {
 		return unknownTopic(p.topic.name)
 	}
 	return wrapTopic(p.topic.name, p.number, err)
-}
-
-// check parses the batches of a part, checks them against the topic's limits
-// and their checksums, and returns the first one. This is the only time that
-// the broker computes the payload CRC of a batch on its way in.
-func (p *produceRequest) check(i int, config *wire.TopicConfig, batches []byte) (first record.Batch, err error) {
-	limits := record.DefaultLimits()
-	limits.MaxBatchBytes = int(config.MaxBatchBytes)
-	if len(batches) == 0 {
-		return nil, wire.Errorf(wire.CodeInvalidRequest, "the part has no batch")
-	}
-	for rest := batches; len(rest) > 0; {
-		var b record.Batch
-		if b, rest, err = record.Parse(rest, limits); err != nil {
-			return nil, err
-		}
-		if err := checkBatch(b); err != nil {
-			return nil, err
-		}
-		if err := b.VerifyPayload(); err != nil {
-			return nil, err
-		}
-		if first == nil {
-			first = b
-		}
-		p.parts[i].records += b.Count()
-		p.parts[i].batches++
-	}
-	return first, nil
-}
-
-// checkBatch refuses batches that no producer may send.
-func checkBatch(b record.Batch) error {
-	switch attrs := b.Attributes(); {
-	case attrs.Control():
-		return wire.Errorf(wire.CodeInvalidRequest, "control batches are the broker's own: clear bit 3 of the attributes")
-	case attrs.Transactional():
-		return wire.Errorf(wire.CodeUnsupported, "transactions are not there yet: clear bit 4 of the attributes")
-	case !b.Dense():
-		return wire.Errorf(wire.CodeInvalidRequest, "the batch has %d records for %d offsets: a producer sends every record", b.Count(), uint64(b.LastOffsetDelta())+1)
-	}
-	return nil
 }

@@ -88,12 +88,16 @@ func TestProduceRefused(t *testing.T) {
 	flipped[len(flipped)-1] ^= 1
 	future := append(record.Batch{}, plain...)
 	future[4]++
+	unreadable := append(record.Batch{}, plain...)
+	unreadable[record.HeaderSize]++ // the length of its record
+	unreadable.SetProducer(0, 0, 0) // under a CRC that is right
 	for name, test := range map[string]struct {
 		batch []byte
 		code  wire.Code
 	}{
 		"flipped bit":     {flipped, wire.CodeCorruptMessage},
 		"other format":    {future, wire.CodeCorruptMessage},
+		"bad record":      {unreadable, wire.CodeCorruptMessage},
 		"cut off":         {plain[:len(plain)-1], wire.CodeCorruptMessage},
 		"bytes behind":    {append(append([]byte{}, plain...), 1), wire.CodeCorruptMessage},
 		"too large":       {anonymous().batch(t, string(make([]byte, 1024))), wire.CodeBatchTooLarge},

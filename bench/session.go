@@ -18,6 +18,8 @@ type Session struct {
 	Progress *Progress
 	// Dir is where temporary data goes.
 	Dir string
+	// Patience is how long to wait before each round for the rest of the machine to become quiet; 0 does not wait.
+	Patience time.Duration
 
 	streams atomic.Uint64
 }
@@ -57,6 +59,7 @@ func (s *Session) Interleave(ctx context.Context, rounds int, contenders ...*Con
 		for i, c := range contenders {
 			s.Progress.Step("%s on %s, round %d of %d", c.Workload, c.System.Name(), n+1, max(rounds, 1))
 			settle(s.Dir)
+			awaitQuiet(ctx, s.Patience)
 			round, err := runBounded(ctx, c)
 			if err != nil {
 				return nil, fmt.Errorf("%s on %s: %w", c.Workload, c.System.Name(), err)

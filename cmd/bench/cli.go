@@ -31,6 +31,7 @@ type runFlags struct {
 	dataDir          string
 	rounds           int
 	quiet            bool
+	patience         time.Duration
 	cpuProfile       string
 	memProfile       string
 	serverCPUProfile string
@@ -43,6 +44,7 @@ func (f *runFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.dataDir, "data-dir", "", "directory for temporary data; it should be on the disk to measure (default: the system's temporary directory)")
 	flags.IntVar(&f.rounds, "rounds", 3, "rounds of each workload; medians are reported")
 	flags.BoolVar(&f.quiet, "quiet", false, "show no progress")
+	flags.DurationVar(&f.patience, "patience", 0, "wait up to this long before each round for the rest of the machine to become quiet")
 	flags.StringVar(&f.cpuProfile, "cpuprofile", "", "write this process's (the client's) CPU profile to this file")
 	flags.StringVar(&f.memProfile, "memprofile", "", "write this process's allocation profile to this file")
 	flags.StringVar(&f.serverCPUProfile, "server-cpuprofile", "", "write the child broker's CPU profile to this file")

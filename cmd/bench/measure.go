@@ -22,7 +22,7 @@ func (c *cli) measure(ctx context.Context, work func(ctx context.Context, s *ben
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("make the data directory: %w", err)
 	}
-	s := &bench.Session{Report: bench.NewReport(c.args, dir), Dir: dir}
+	s := &bench.Session{Report: bench.NewReport(c.args, dir), Dir: dir, Patience: c.common.patience}
 	if !c.common.quiet {
 		s.Progress = bench.NewProgress(c.stderr, isTerminal(c.stderr))
 	}

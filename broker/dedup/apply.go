@@ -1,7 +1,11 @@
 package dedup
 
 import (
+	"errors"
+
 	"github.com/dgraph-io/badger/v4"
+
+	"github.com/sequitur-mq/sequitur/record"
 )
 
 // markDirty puts the partition on the apply loop's list.
@@ -82,7 +86,7 @@ func writeAll(w *writer, all []taken) error {
 		t := &all[i]
 		from := t.to
 		for _, b := range t.batches {
-			t.to.offset, t.to.stamp = b.next, b.time
+			t.to.offset, t.to.last = b.next, b.last
 			if err := w.add(t.p, b, from, t.to); err != nil {
 				return err
 			}
@@ -135,7 +139,7 @@ func (p *Partition) applied(t taken, err error) {
 			continue // the store is made anew, and the partition attached to it
 		}
 		for i := range b.ids {
-			if id := b.id(i); p.pendingIDs[id] == (place{b.offset(i), b.time}) {
+			if id := b.id(i); p.pendingIDs[id] == (place{b.offset(i), b.last.time}) {
 				delete(p.pendingIDs, id)
 			}
 		}
@@ -178,10 +182,14 @@ func (p *Partition) atEnd(incarnation uint64) (to position, ok bool) {
 	if p.seen != p.changes.Load() {
 		return position{}, false
 	}
-	l := p.replica.Log()
-	// The append time is that of the batch that ends at the end if it is the same
-	// before and after: others may be appending.
 	to, to.window = p.position, window
-	to.stamp, to.offset = l.LastAppendTime(), l.End()
-	return to, to.offset > p.position.offset && p.replica.HighWatermark() >= to.offset && l.LastAppendTime() == to.stamp
+	hw := p.replica.HighWatermark()
+	if hw <= to.offset {
+		return position{}, false
+	}
+	err := p.replica.Log().Batches(hw-1, func(b record.Batch) error {
+		to.offset, to.last = b.NextOffset(), stampOf(b)
+		return errStopWalk
+	})
+	return to, errors.Is(err, errStopWalk) && to.offset == hw
 }

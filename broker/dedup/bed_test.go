@@ -58,6 +58,7 @@ type bed struct {
 	index   *Index
 	view    *Partition
 	builder *record.Builder
+	sent    int64 // records built: their timestamps, so that no two batches are the same
 }
 
 // openBed must be closed by the caller.
@@ -219,12 +220,13 @@ func (b *bed) drain() {
 // batch builds a batch of records with the ids; an empty id is none.
 func (b *bed) batch(codec record.Codec, producer uint64, seq uint32, ids ...string) []byte {
 	b.builder.Reset()
-	for i, id := range ids {
+	for _, id := range ids {
 		var headers []record.Header
 		if id != "" {
 			headers = []record.Header{{Key: "other", Value: []byte("x")}, {Key: record.MessageIDHeader, Value: []byte(id)}}
 		}
-		b.builder.Append(int64(i), []byte("key"), fmt.Appendf(nil, "value of %s", id), headers)
+		b.sent++
+		b.builder.Append(b.sent, []byte("key"), fmt.Appendf(nil, "value of %s", id), headers)
 	}
 	var c record.Compressor
 	out, err := b.builder.Build(&c, codec, producer, 0, seq)

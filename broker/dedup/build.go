@@ -90,12 +90,16 @@ func (p *Partition) matches(at position) bool {
 	if p.x.o.breaks.noStamp {
 		return at.offset <= l.End()
 	}
-	if at.stamp == 0 || at.offset > l.End() || at.offset <= l.Start() {
+	if at.last == (stamp{}) || at.offset > l.End() || at.offset <= l.Start() {
 		return false
 	}
 	same := false
 	err := l.Batches(at.offset-1, func(b record.Batch) error {
-		same = b.NextOffset() == at.offset && b.AppendTime() == at.stamp
+		found := stampOf(b)
+		if p.x.o.breaks.timeOnly {
+			found.crc = at.last.crc
+		}
+		same = b.NextOffset() == at.offset && found == at.last
 		return errStopWalk
 	})
 	return errors.Is(err, errStopWalk) && same
@@ -111,7 +115,7 @@ func (p *Partition) walk(from int64, generation uint32, fn func(*batchIDs) error
 	l := p.replica.Log()
 	for from = max(from, l.Start()); ; {
 		err := l.Batches(from, func(b record.Batch) error {
-			ids := &batchIDs{base: b.BaseOffset(), next: b.NextOffset(), time: b.AppendTime()}
+			ids := &batchIDs{base: b.BaseOffset(), next: b.NextOffset(), last: stampOf(b)}
 			if err := e.extract(ids, b, 0, p.id, generation); err != nil {
 				return fmt.Errorf("batch at offset %d: %w", b.BaseOffset(), err)
 			}
@@ -152,7 +156,7 @@ func (p *Partition) catchUp(db *badger.DB) error {
 			return nil
 		}
 		from := at
-		at.offset, at.stamp = b.next, b.time
+		at.offset, at.last = b.next, b.last
 		return w.add(p, b, from, at)
 	})
 	if err == nil {
@@ -267,7 +271,7 @@ func (x *Index) buildSome(p *Partition, at position, incarnation uint64) (positi
 		}
 		count += len(b.ids) + 1
 		from := at
-		at.offset, at.stamp = b.next, b.time
+		at.offset, at.last = b.next, b.last
 		return w.add(p, b, from, at)
 	})
 	if err != nil && !errors.Is(err, errStopWalk) {

@@ -242,13 +242,22 @@ func (c *Claim) Finish(r replica.Result, err error) {
 	if stored {
 		ids := c.ids
 		ids.ids = ids.ids[:c.fresh]
-		ids.base, ids.next, ids.time = r.BaseOffset, r.BaseOffset+c.size, r.AppendTime
+		ids.base, ids.next, ids.last = r.BaseOffset, r.BaseOffset+c.size, stamp{r.AppendTime, c.lastCRC()}
 		p.addPending(ids)
 	}
 	p.mu.Unlock()
 	if stored {
 		p.x.markDirty(p)
 	}
+}
+
+// lastCRC is the payload CRC of the last batch.
+func (c *Claim) lastCRC() uint32 {
+	rest := c.Batches
+	for n := record.Batch(rest).Length(); int(n) < len(rest); n = record.Batch(rest).Length() {
+		rest = rest[n:]
+	}
+	return record.Batch(rest).PayloadCRC()
 }
 
 // Committed says that the high watermark may have moved: ids can be applied. It
@@ -259,7 +268,7 @@ func (p *Partition) addPending(b *batchIDs) {
 	p.pending = append(p.pending, b)
 	p.x.pending.Add(int64(len(b.ids)))
 	for i := range b.ids {
-		p.pendingIDs[b.id(i)] = place{b.offset(i), b.time}
+		p.pendingIDs[b.id(i)] = place{b.offset(i), b.last.time}
 	}
 }
 

@@ -165,18 +165,19 @@ func TestPendingIDs(t *testing.T) {
 // Ids are found at every moment of their way into the store.
 func requireFoundWhileApplied(t require.TestingT, dir string, breaks breakage) {
 	var b *bed
-	var missing error
+	missing := make(chan error, 1)
 	b, err := openBed(dir, log.Config{}, Options{breaks: breaks, beforeWrite: func() {
-		if _, ok, err := b.known("a"); err != nil || !ok {
-			missing = fmt.Errorf("the id was not found: %t, %w", ok, err)
+		_, ok, err := b.known("a")
+		if err == nil && !ok {
+			err = errors.New("the id was not found")
 		}
+		missing <- err
 	}})
 	require.NoError(t, err)
 	_, err = b.send(b.batch(record.CodecNone, 0, 0, "a"))
 	require.NoError(t, err)
-	b.drain()
-	err = b.close()
-	require.NoError(t, errors.Join(err, missing))
+	err = <-missing
+	require.NoError(t, errors.Join(err, b.close()))
 }
 
 func TestIDsAreFoundWhileApplied(t *testing.T) {

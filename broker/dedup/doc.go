@@ -23,8 +23,8 @@
 //
 // The log may lose records that the view knows: after a power failure, where
 // fsync is not always. A view that remembers an id that the log lost would have the
-// record's repeat acknowledged and dropped. So the record names the append time of
-// the last batch applied, and at the first use the batch before position must bear it;
+// record's repeat acknowledged and dropped. So the record names append time and checksum of
+// the last batch applied, and at the first use the batch before position must bear them;
 // else the partition starts over in a new generation of keys, and the old ones expire.
 // The same goes where that batch was deleted by retention.
 //

@@ -9,7 +9,7 @@ import (
 type batchIDs struct {
 	base int64 // offset of the append
 	next int64 // offset behind it
-	time int64 // append time
+	last stamp // of the last batch of the append
 	keys []byte
 	text string // keys again: map keys are cut from it without an allocation each
 	ids  []idSpan

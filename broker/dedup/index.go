@@ -36,6 +36,7 @@ type breakage struct {
 	noPending     bool // forget ids between append and store
 	forgetEarly   bool // forget pending ids before they are in the store
 	noStamp       bool // trust the position whatever the log says
+	timeOnly      bool // compare append times only
 	noPartial     bool // trust a position while a large batch is under way
 	positionFirst bool // write positions before the ids
 	noRepeats     bool // do not see repeats inside one append

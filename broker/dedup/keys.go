@@ -6,6 +6,7 @@ import (
 	"errors"
 
 	"github.com/sequitur-mq/sequitur/log"
+	"github.com/sequitur-mq/sequitur/record"
 )
 
 const (
@@ -63,11 +64,20 @@ type position struct {
 	generation uint32
 	partial    bool  // ids at or above offset may be there too
 	offset     int64 // ids of the log below it, as far as within the window, are in the view
-	stamp      int64 // append time of the batch that ends at offset; 0: nothing was applied
+	last       stamp // of the batch that ends at offset; zero: nothing was applied
 	window     int64 // nanoseconds: ids older than that when they were applied may be missing
 }
 
-const positionSize = 4 + 1 + 8 + 8 + 8
+// stamp tells a batch from any other that could have its place. The append time alone does
+// not: it stands still while the clock is behind.
+type stamp struct {
+	time int64  // append time, Unix nanoseconds
+	crc  uint32 // of the payload, which has producer, sequence and timestamps in it
+}
+
+func stampOf(b record.Batch) stamp { return stamp{b.AppendTime(), b.PayloadCRC()} }
+
+const positionSize = 4 + 1 + 8 + 8 + 4 + 8
 
 func (p position) bytes() []byte {
 	b := binary.BigEndian.AppendUint32(make([]byte, 0, positionSize), p.generation)
@@ -77,7 +87,8 @@ func (p position) bytes() []byte {
 		b = append(b, 0)
 	}
 	b = binary.BigEndian.AppendUint64(b, uint64(p.offset))
-	b = binary.BigEndian.AppendUint64(b, uint64(p.stamp))
+	b = binary.BigEndian.AppendUint64(b, uint64(p.last.time))
+	b = binary.BigEndian.AppendUint32(b, p.last.crc)
 	return binary.BigEndian.AppendUint64(b, uint64(p.window))
 }
 
@@ -89,7 +100,7 @@ func parsePosition(b []byte) (position, error) {
 		generation: binary.BigEndian.Uint32(b),
 		partial:    b[4] == 1,
 		offset:     int64(binary.BigEndian.Uint64(b[5:])),
-		stamp:      int64(binary.BigEndian.Uint64(b[13:])),
-		window:     int64(binary.BigEndian.Uint64(b[21:])),
+		last:       stamp{int64(binary.BigEndian.Uint64(b[13:])), binary.BigEndian.Uint32(b[21:])},
+		window:     int64(binary.BigEndian.Uint64(b[25:])),
 	}, nil
 }

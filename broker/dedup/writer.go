@@ -47,8 +47,8 @@ func (w *writer) add(p *Partition, b *batchIDs, from, to position) error {
 				return err
 			}
 		}
-		entry := badger.NewEntry(b.key(i), place{b.offset(i), b.time}.bytes())
-		entry.ExpiresAt = uint64((b.time+to.window)/int64(time.Second)) + 1
+		entry := badger.NewEntry(b.key(i), place{b.offset(i), b.last.time}.bytes())
+		entry.ExpiresAt = uint64((b.last.time+to.window)/int64(time.Second)) + 1
 		if err := w.transaction().SetEntry(entry); err != nil {
 			return err
 		}

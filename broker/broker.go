@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sequitur-mq/sequitur/broker/dedup"
 	"github.com/sequitur-mq/sequitur/consensus"
 	"github.com/sequitur-mq/sequitur/log"
 	"github.com/sequitur-mq/sequitur/replication/replica"
@@ -26,6 +27,7 @@ type Broker struct {
 	started time.Time
 
 	store   *log.Store
+	ids     *dedup.Index
 	meta    *consensus.Local
 	topics  *topics
 	handler *handler
@@ -94,7 +96,8 @@ func (b *Broker) open(listener net.Listener) (err error) {
 			err = errors.Join(err, b.store.Close())
 		}
 	}()
-	b.topics = newTopics(b.store, b.log, b.openReplica)
+	b.ids = b.newDedup()
+	b.topics = newTopics(b.store, b.ids, b.log, b.openReplica)
 	b.meta, err = consensus.OpenLocal(b.store, consensus.LocalOptions{Logger: b.log, OnChanges: b.changed})
 	if err != nil {
 		return err
@@ -214,8 +217,9 @@ func (b *Broker) Shutdown(ctx context.Context) error {
 		defer cancel()
 		b.server.stop(ctx)
 		b.meta.Close()
+		err := b.ids.Close() // it looks at the log once more
 		b.topics.close()
-		b.stopped = b.store.Close()
+		b.stopped = errors.Join(err, b.store.Close())
 	})
 	return b.stopped
 }

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sequitur-mq/sequitur/broker/dedup"
 	"github.com/sequitur-mq/sequitur/record"
 	"github.com/sequitur-mq/sequitur/replication/replica"
 	"github.com/sequitur-mq/sequitur/wire"
@@ -45,6 +46,8 @@ type producePart struct {
 	topic            *topic
 	records, batches uint32
 	done             bool
+	view             *dedup.Partition  // nil: no message ids to look at
+	found            []dedup.Duplicate // records that the partition had already
 }
 
 // produceRequests pools requests: in steady state a produce allocates nothing.
@@ -132,11 +135,13 @@ func (p *produceRequest) set(i int, result replica.Result, err error) {
 		out.Code, out.Message = p.h.partError(err)
 	case result.Duplicate:
 		out.Flags = wire.ProduceDuplicate
+		p.duplicates(i, result)
 		p.h.metrics.duplicates.Add(uint64(part.batches))
 	default:
-		part.topic.counters.producedRecords.Add(uint64(part.records))
+		stored := uint64(part.records) - p.duplicates(i, result)
+		part.topic.counters.producedRecords.Add(stored)
 		part.topic.counters.producedBytes.Add(uint64(p.req.Parts[i].Bytes))
-		p.h.metrics.producedRecords.Add(uint64(part.records))
+		p.h.metrics.producedRecords.Add(stored)
 		p.h.metrics.producedBatches.Add(uint64(part.batches))
 		p.h.metrics.producedBytes.Add(uint64(p.req.Parts[i].Bytes))
 	}
@@ -231,7 +236,7 @@ func (p *produceRequest) append(i int, batches []byte) (replica.Result, bool, er
 	if err != nil {
 		return replica.Result{}, false, err
 	}
-	result, pending, err := r.Append(batches, p, i)
+	result, pending, err := p.appendTo(r, partition, i, batches)
 	if admitted != nil {
 		admitted.RUnlock()
 	}

@@ -131,6 +131,7 @@ func (b *Broker) Snapshot() Snapshot {
 		FetchedBytes:        m.fetchedBytes.Load(),
 		DuplicateBatches:    m.duplicates.Load(),
 		Storage:             b.storage(),
+		Dedup:               b.dedup(),
 	}
 	for _, api := range wire.APIs() {
 		s.Requests[api.Kind.String()] = m.requests[api.Kind].Load()

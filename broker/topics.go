@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/sequitur-mq/sequitur/broker/dedup"
 	"github.com/sequitur-mq/sequitur/consensus"
 	"github.com/sequitur-mq/sequitur/log"
 	"github.com/sequitur-mq/sequitur/replication/replica"
@@ -20,6 +21,7 @@ type topics struct {
 	store *log.Store
 	log   *slog.Logger
 	node  uint32
+	ids   *dedup.Index
 	open  func(*log.Partition) (*replica.Replica, error)
 	byID  *cowMap[wire.UUID, *topic]
 }
@@ -43,12 +45,13 @@ type partition struct {
 	number  uint32
 	mu      sync.Mutex // held while opening and closing
 	replica atomic.Pointer[replica.Replica]
-	suspect atomic.Bool // a read failed half way: verify before the next answer
+	view    atomic.Pointer[dedup.Partition] // nil until a message id is to be looked up
+	suspect atomic.Bool                     // a read failed half way: verify before the next answer
 }
 
-func newTopics(store *log.Store, logger *slog.Logger, open func(*log.Partition) (*replica.Replica, error)) *topics {
+func newTopics(store *log.Store, ids *dedup.Index, logger *slog.Logger, open func(*log.Partition) (*replica.Replica, error)) *topics {
 	return &topics{
-		store: store, log: logger, node: store.Identity().Node, open: open,
+		store: store, ids: ids, log: logger, node: store.Identity().Node, open: open,
 		byID: newCowMap[wire.UUID, *topic](func(id wire.UUID) uint8 { return id[0] }),
 	}
 }
@@ -146,6 +149,7 @@ func (t *topics) alter(meta *consensus.Topic) {
 		return
 	}
 	topic.meta.Store(meta)
+	topic.alterDedup(&meta.Config)
 	config := partitionConfig(&meta.Config)
 	for i := range topic.partitions {
 		if p, ok := t.store.Partition(topic.partitions[i].logID()); ok {
@@ -163,6 +167,7 @@ func (t *topics) remove(meta *consensus.Topic) (ids []log.ID) {
 	}
 	t.byID.remove(meta.ID)
 	topic.deleted.Store(true)
+	topic.dropDedup()
 	for i := range topic.partitions {
 		topic.partitions[i].close()
 		ids = append(ids, topic.partitions[i].logID())

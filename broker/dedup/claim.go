@@ -159,7 +159,6 @@ func (p *Partition) claim(db *badger.DB, incarnation uint64, batches []byte, fou
 		return nil, found[:before], err
 	}
 	p.x.lookups.Add(uint64(len(c.ids.ids)))
-	p.x.duplicates.Add(uint64(len(found) - before))
 	return c, found, nil
 }
 
@@ -238,7 +237,11 @@ func (c *Claim) Finish(r replica.Result, err error) {
 		return
 	}
 	p := c.p
-	stored := err == nil && !r.Duplicate && c.fresh > 0 && !p.dropped.Load() && !p.x.o.breaks.noPending
+	appended := err == nil && !r.Duplicate
+	if appended {
+		p.x.duplicates.Add(uint64(len(c.ids.ids) - c.fresh))
+	}
+	stored := appended && c.fresh > 0 && !p.dropped.Load() && !p.x.o.breaks.noPending
 	if stored {
 		ids := c.ids
 		ids.ids = ids.ids[:c.fresh]

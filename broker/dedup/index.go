@@ -112,7 +112,7 @@ func New(o Options) *Index {
 type Stats struct {
 	Open       bool   // the store is in use
 	Lookups    uint64 // ids looked up
-	Duplicates uint64 // records found to be stored already
+	Duplicates uint64 // records not stored because they were already
 	Pending    uint64 // ids appended but not yet in the store
 	IndexBytes uint64 // of the store on disk, as of about a minute ago
 	Rebuilding uint64 // partitions being rebuilt from the log

@@ -73,14 +73,19 @@ func (c *cli) hintTopic(ctx context.Context, client *sequitur.Client, err error)
 // so that waiting for a broker that went away does not look like a hang.
 type noticeHooks struct {
 	sequitur.NoHooks
+	c   *cli
 	say func(format string, args ...any)
 
 	mu   sync.Mutex
 	lost map[string]bool // addresses whose loss was reported
+	told time.Time       // when a refusal was reported last
 }
 
-func newNoticeHooks(say func(format string, args ...any)) *noticeHooks {
-	return &noticeHooks{say: say, lost: map[string]bool{}}
+// refusalsEvery is the least time between two reports of refused batches.
+const refusalsEvery = 5 * time.Second
+
+func newNoticeHooks(c *cli, say func(format string, args ...any)) *noticeHooks {
+	return &noticeHooks{c: c, say: say, lost: map[string]bool{}}
 }
 
 // Disconnected reports a lost connection, once until it is back.
@@ -100,6 +105,20 @@ func (h *noticeHooks) Connected(addr string, _ time.Duration, err error) {
 	if err == nil && h.lost[addr] {
 		delete(h.lost, addr)
 		h.say("connected to %s again", addr)
+	}
+}
+
+// ProduceRetried reports what the broker refuses for now, such as batches that
+// find its disk full. What became of a connection is told elsewhere.
+func (h *noticeHooks) ProduceRetried(_ string, _ int32, err error) {
+	if errors.Is(err, sequitur.ErrUnreachable) || errors.Is(err, sequitur.ErrSequenceGap) {
+		return
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if now := time.Now(); now.Sub(h.told) >= refusalsEvery {
+		h.told = now
+		h.say("refused for now, trying again: %s", h.c.explain(err).what)
 	}
 }
 

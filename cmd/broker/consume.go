@@ -152,7 +152,7 @@ func (c *cli) consume(o consumeOptions) error {
 	ctx, stop := c.interruptible(context.Background())
 	defer stop()
 	defer ignoreBrokenPipe()()
-	client, err := c.connect(ctx, sequitur.WithHooks(newNoticeHooks(c.say)))
+	client, err := c.connect(ctx, sequitur.WithHooks(newNoticeHooks(c, c.say)))
 	if err != nil {
 		return err
 	}

@@ -40,7 +40,7 @@ type produceRun struct {
 	failed      int64
 	firstFailed int64 // line number
 	failure     error // of the line firstFailed
-	broken      chan struct{}
+	stopSending context.CancelCauseFunc
 }
 
 // ticket carries a line's number to its outcome. Tickets are reused, so that a
@@ -57,8 +57,8 @@ func (t *ticket) complete(ack sequitur.Ack, err error) {
 	t.run.tickets.Put(t)
 }
 
-func newProduceRun(c *cli, o produceOptions) *produceRun {
-	r := &produceRun{produceOptions: o, c: c, broken: make(chan struct{})}
+func newProduceRun(c *cli, o produceOptions, stopSending context.CancelCauseFunc) *produceRun {
+	r := &produceRun{produceOptions: o, c: c, stopSending: stopSending}
 	r.tickets.New = func() any {
 		t := &ticket{run: r}
 		t.done = t.complete
@@ -94,11 +94,21 @@ func (r *produceRun) complete(line, bytes int64, ack sequitur.Ack, err error) {
 func (r *produceRun) fail(line int64, err error) {
 	r.failed++
 	if r.failed == 1 {
-		close(r.broken)
+		r.stopSending(errRecordFailed)
 	}
 	if r.firstFailed == 0 || line < r.firstFailed {
 		r.firstFailed, r.failure = line, err
 	}
+}
+
+// errRecordFailed ends the sending; the failed record says why.
+var errRecordFailed = errors.New("a record failed")
+
+func whyStopped(ctx context.Context) error {
+	if err := context.Cause(ctx); err != errRecordFailed {
+		return err
+	}
+	return nil
 }
 
 // send hands lines to the producer until the input ends, a record fails, or
@@ -106,17 +116,12 @@ func (r *produceRun) fail(line int64, err error) {
 func (r *produceRun) send(ctx context.Context, in *lines.Reader) error {
 	rec := sequitur.Record{Topic: r.topic, Partition: max(r.partition, 0), Headers: r.headers}
 	for {
-		select {
-		case <-r.broken:
-			return nil // the failure of a record says it all
-		default:
-		}
 		line, err := in.Next()
 		switch {
 		case err == io.EOF:
 			return nil
 		case ctx.Err() != nil:
-			return context.Cause(ctx)
+			return whyStopped(ctx)
 		case err != nil:
 			return r.lineError(err)
 		}
@@ -128,11 +133,11 @@ func (r *produceRun) send(ctx context.Context, in *lines.Reader) error {
 		t := r.tickets.Get().(*ticket)
 		t.line, t.bytes = in.Number(), int64(len(line))
 		if err := r.producer.SendAsync(ctx, rec, t.done); err != nil {
+			if ctx.Err() != nil {
+				return whyStopped(ctx) // while it waited for room
+			}
 			r.mu.Lock()
 			defer r.mu.Unlock()
-			if interrupted(ctx) {
-				return errInterrupted
-			}
 			r.sent++
 			r.fail(in.Number(), err)
 			return nil
@@ -160,11 +165,13 @@ func (r *produceRun) lineError(err error) error {
 func (c *cli) produce(o produceOptions, in *input) error {
 	ctx, stop := c.interruptible(context.Background())
 	defer stop()
-	source := newStoppable(ctx, in)
+	sending, stopSending := context.WithCancelCause(ctx)
+	defer stopSending(nil)
+	source := newStoppable(sending, in)
 	defer source.close()
-	r := newProduceRun(c, o)
+	r := newProduceRun(c, o, stopSending)
 	watch := newProgress(c, r, in.size)
-	reader, why := r.work(ctx, source, watch)
+	reader, why := r.work(ctx, sending, source, watch)
 	watch.stop()
 	a := r.account(reader, source, in, why)
 	a.print(c, r)
@@ -172,10 +179,11 @@ func (c *cli) produce(o produceOptions, in *input) error {
 }
 
 // work connects, sends, and waits for the outcomes. It returns why it ended
-// early, and the reader with what was not sent.
-func (r *produceRun) work(ctx context.Context, source *stoppable, watch *progress) (*lines.Reader, error) {
+// early, and the reader with what was not sent. ctx ends by a signal, sending
+// also when a record fails.
+func (r *produceRun) work(ctx, sending context.Context, source *stoppable, watch *progress) (*lines.Reader, error) {
 	unread := lines.NewReader(source, 0)
-	client, err := r.c.connect(ctx, sequitur.WithHooks(newNoticeHooks(watch.say)))
+	client, err := r.c.connect(ctx, sequitur.WithHooks(newNoticeHooks(r.c, watch.say)))
 	if err != nil {
 		return unread, err
 	}
@@ -198,24 +206,28 @@ func (r *produceRun) work(ctx context.Context, source *stoppable, watch *progres
 	}
 	reader := lines.NewReader(source, limit)
 	watch.start()
-	why := r.send(ctx, reader)
-	r.settle(ctx, watch)
+	why := r.send(sending, reader)
+	if !r.settle(ctx, watch) && why == nil {
+		why = errInterrupted
+	}
 	return reader, why
 }
 
 // settle waits until every record that was sent is acknowledged or has failed.
-func (r *produceRun) settle(ctx context.Context, watch *progress) {
-	// The context that a signal ended would give up what is in flight, so the
-	// wait has its own. A second signal ends the process.
-	limit := r.timeout + stopTimeout
-	if interrupted(ctx) {
-		watch.say("interrupted; waiting for acknowledgements, press Ctrl-C again to give up")
-		limit = stopTimeout
-	}
-	wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
+// A signal shortens the wait, a second one ends the process; it reports false
+// if records were given up because of that.
+func (r *produceRun) settle(ctx context.Context, watch *progress) bool {
+	// The context that a signal ended would give up what is in flight at once,
+	// so the wait has its own.
+	wait, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.timeout+stopTimeout)
 	defer cancel()
+	hurry := context.AfterFunc(ctx, func() {
+		watch.say("interrupted; waiting for acknowledgements, press Ctrl-C again to give up")
+		time.AfterFunc(stopTimeout, cancel)
+	})
 	// Every failure comes through the records' own outcomes.
 	_ = r.producer.Close(wait)
+	return hurry() || wait.Err() == nil
 }
 
 // lineLimit asks how long a line the topic takes.

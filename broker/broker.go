@@ -133,6 +133,7 @@ func (b *Broker) openStore() (*log.Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
+	b.cfg.fitToDisk(diskSize(b.cfg.fs, dir))
 	return log.Open(dir, log.Options{
 		FS:                 b.cfg.fs,
 		Logger:             b.log,

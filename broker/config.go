@@ -45,10 +45,10 @@ type Config struct {
 	MaxFetchWait        Duration `json:"max-fetch-wait" doc:"longest wait of a fetch for new records"`
 	MaxPartitions       int      `json:"max-partitions" doc:"partitions of all topics together"`
 
-	JournalFileBytes   Bytes    `json:"journal-file-bytes" doc:"size of one journal file"`
-	JournalBytes       Bytes    `json:"journal-bytes" doc:"size of the journal at which a checkpoint is forced; bounds the time of a restart"`
+	JournalFileBytes   Bytes    `json:"journal-file-bytes" doc:"size of one journal file; 0: 64MiB, less on a small disk"`
+	JournalBytes       Bytes    `json:"journal-bytes" doc:"size of the journal at which a checkpoint is forced; bounds the time of a restart; 0: 256MiB or an eighth of the disk, whichever is less"`
 	TailBytes          Bytes    `json:"tail-bytes" doc:"memory that holds the newest records for readers that keep up"`
-	ReserveBytes       Bytes    `json:"reserve-bytes" doc:"free disk space below which produce is answered STORAGE_FULL"`
+	ReserveBytes       Bytes    `json:"reserve-bytes" doc:"free disk space below which produce is answered STORAGE_FULL; 0: 256MiB or an eighth of the disk, whichever is less"`
 	CheckpointInterval Duration `json:"checkpoint-interval" doc:"longest time between two checkpoints while records arrive"`
 	RetentionInterval  Duration `json:"retention-interval" doc:"time between two passes of retention and compaction"`
 	ScrubInterval      Duration `json:"scrub-interval" doc:"time in which every stored byte is verified once; 0 turns it off"`
@@ -88,10 +88,7 @@ func DefaultConfig() Config {
 		MaxFetchWait:        Duration(30 * time.Second),
 		MaxPartitions:       200_000,
 
-		JournalFileBytes:   64 << 20,
-		JournalBytes:       256 << 20,
 		TailBytes:          48 << 20,
-		ReserveBytes:       256 << 20,
 		CheckpointInterval: Duration(time.Minute),
 		RetentionInterval:  Duration(30 * time.Second),
 		ScrubInterval:      Duration(24 * time.Hour),

@@ -29,6 +29,11 @@ func startLoad(t *testing.T, addr, topic string, more ...string) *load {
 // feed writes n more lines.
 func (l *load) feed(n int) {
 	l.t.Helper()
+	require.NoError(l.t, l.offer(n))
+}
+
+// offer is feed for a program that may end meanwhile.
+func (l *load) offer(n int) error {
 	var b strings.Builder
 	for range n {
 		line := fmt.Sprintf("key%d line %d %s\r", len(l.lines)%7, len(l.lines), strings.Repeat("x", len(l.lines)%50))
@@ -36,7 +41,7 @@ func (l *load) feed(n int) {
 		b.WriteString(line + "\n")
 	}
 	_, err := io.WriteString(l.stdin, b.String())
-	require.NoError(l.t, err)
+	return err
 }
 
 // verify compares what is stored with what was acknowledged.
@@ -86,9 +91,10 @@ func TestKillAndGiveUp(t *testing.T) {
 		_, alive := l.stdout.untilLines(1 + round*300)
 		require.True(t, alive, "%s", l.stderr.bytes())
 		s.kill()
+		_ = l.offer(500)
+		// It ends by itself, although more input may come.
+		r := l.wait()
 		clean(t, dir)
-		l.feed(500)
-		r := l.result(t)
 		require.Equal(t, exitPartial, r.code, r.stderr)
 		require.Contains(t, r.stderr, "was not acknowledged")
 		acked := len(readAcks(t, string(r.stdout)))

@@ -345,6 +345,29 @@ func TestInterruptedProduce(t *testing.T) {
 	require.Equal(t, "a\nb\nc\n", ok(t, s.addr, nil, "consume", "t"))
 }
 
+// A broker that is stuck: the first Ctrl-C waits for acknowledgements, the
+// second one does not.
+func TestInterruptedTwice(t *testing.T) {
+	s := serve(t, t.TempDir(), "")
+	ok(t, s.addr, nil, "topic", "create", "t")
+	p := start(t, s.addr, "produce", "t", "--print-acks")
+	_, err := io.WriteString(p.stdin, "a\n")
+	require.NoError(t, err)
+	_, acked := p.stdout.untilLines(1)
+	require.True(t, acked)
+	s.signal(syscall.SIGSTOP)
+	_, err = io.WriteString(p.stdin, "b\n")
+	require.NoError(t, err)
+	p.signal(os.Interrupt)
+	// Unless the signal was faster than the line: then nothing is waited for.
+	if _, waits := p.stderr.until(func(s string) bool { return strings.Contains(s, "press Ctrl-C again") }); waits {
+		p.signal(os.Interrupt)
+	}
+	require.Equal(t, exitInterrupted, p.wait().code)
+	s.signal(syscall.SIGCONT)
+	require.Equal(t, exitOK, s.stop().code)
+}
+
 // Lines are sent as they are typed, not when a buffer is full.
 func TestLinesLeaveAtOnce(t *testing.T) {
 	s := serve(t, t.TempDir(), "")

@@ -66,12 +66,13 @@ func MetricTable() []Metric {
 		{"sequitur_journal_entries_total", "counter", nil, "entries in those groups"},
 		{"sequitur_journal_live_bytes", "gauge", nil, "bytes of the journal that a restart would read"},
 		{"sequitur_journal_flush_seconds", "summary", nil, "time of one write and flush of the journal, since the start"},
+		{"sequitur_journal_stalls_total", "counter", nil, "times that appends waited for a checkpoint to free a part of the journal"},
+		{"sequitur_tail_hits_total", "counter", nil, "reads served from the memory tail"},
+		{"sequitur_tail_misses_total", "counter", nil, "reads served from segment files"},
 		{"sequitur_checkpoints_total", "counter", nil, "checkpoints written"},
-		{"sequitur_segments_deleted_total", "counter", nil, "segments deleted by retention, compaction and deletion of topics"},
 		{"sequitur_scrubbed_bytes_total", "counter", nil, "bytes verified in the background"},
 		{"sequitur_damaged_ranges", "gauge", nil, "damaged ranges of offsets that are not served; above 0 needs attention"},
 		{"sequitur_disk_free_bytes", "gauge", nil, "free space of the file system of the data directory"},
-		{"sequitur_disk_size_bytes", "gauge", nil, "size of that file system"},
 		{"sequitur_storage_full", "gauge", nil, "1 while produce is answered STORAGE_FULL"},
 		{"sequitur_storage_failed", "gauge", nil, "1 once a write or flush has failed; the broker is stopping"},
 
@@ -231,11 +232,12 @@ func (e emitter) storage(s Storage) {
 	e.gauge("sequitur_journal_live_bytes", s.JournalLive)
 	e.summary("sequitur_journal_flush_seconds", s.Flush)
 	e.counter("sequitur_checkpoints_total", s.Checkpoints)
-	e.counter("sequitur_segments_deleted_total", s.Retired)
+	e.counter("sequitur_journal_stalls_total", s.JournalStalls)
+	e.counter("sequitur_tail_hits_total", s.TailHits)
+	e.counter("sequitur_tail_misses_total", s.TailMisses)
 	e.counter("sequitur_scrubbed_bytes_total", s.ScrubbedBytes)
 	e.gauge("sequitur_damaged_ranges", s.DamagedRanges)
 	e.gauge("sequitur_disk_free_bytes", s.DiskFree)
-	e.gauge("sequitur_disk_size_bytes", s.DiskTotal)
 	e.flag("sequitur_storage_full", s.Full)
 	e.flag("sequitur_storage_failed", s.Failed)
 }

@@ -58,12 +58,13 @@ type Storage struct {
 	JournalEntries uint64
 	JournalLive    uint64 // bytes that a restart would read
 	Flush          Quantiles
+	JournalStalls  uint64 // times that appends waited for a checkpoint to free the journal
 	Checkpoints    uint64
-	Retired        uint64 // segments deleted by retention or compaction
 	ScrubbedBytes  uint64
+	TailHits       uint64 // reads served from memory
+	TailMisses     uint64 // reads served from segment files
 	DamagedRanges  uint64
 	DiskFree       uint64
-	DiskTotal      uint64
 	Full           bool // appends are refused until space is free
 	Failed         bool // the first write or flush error was latched
 }
@@ -196,7 +197,8 @@ func (b *Broker) storage() Storage {
 		JournalMode: st.JournalMode, JournalBytes: st.JournalBytes, JournalGroups: st.Groups, JournalEntries: st.Appends,
 		JournalLive: uint64(st.JournalLive),
 		Flush:       Quantiles{Count: st.Sync.Count, Sum: st.Sync.Sum, P50: st.Sync.P50, P99: st.Sync.P99, P999: st.Sync.P999},
-		Checkpoints: st.Checkpoints, DamagedRanges: st.Holes, DiskFree: st.DiskFree, Full: st.Full,
+		JournalStalls: st.Stalls, Checkpoints: st.Checkpoints, ScrubbedBytes: uint64(st.Scrub.Bytes),
+		TailHits: st.TailHits, TailMisses: st.TailMisses, DamagedRanges: st.Holes, DiskFree: st.DiskFree, Full: st.Full,
 		Failed: b.failure.Load() != nil,
 	}
 }

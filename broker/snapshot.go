@@ -195,8 +195,8 @@ func (b *Broker) storage() Storage {
 	st := b.store.Stats()
 	return Storage{
 		JournalMode: st.JournalMode, JournalBytes: st.JournalBytes, JournalGroups: st.Groups, JournalEntries: st.Appends,
-		JournalLive: uint64(st.JournalLive),
-		Flush:       Quantiles{Count: st.Sync.Count, Sum: st.Sync.Sum, P50: st.Sync.P50, P99: st.Sync.P99, P999: st.Sync.P999},
+		JournalLive:   uint64(st.JournalLive),
+		Flush:         Quantiles{Count: st.Sync.Count, Sum: st.Sync.Sum, P50: st.Sync.P50, P99: st.Sync.P99, P999: st.Sync.P999},
 		JournalStalls: st.Stalls, Checkpoints: st.Checkpoints, ScrubbedBytes: uint64(st.Scrub.Bytes),
 		TailHits: st.TailHits, TailMisses: st.TailMisses, DamagedRanges: st.Holes, DiskFree: st.DiskFree, Full: st.Full,
 		Failed: b.failure.Load() != nil,

@@ -120,6 +120,9 @@ func (c *Config) Validate() error {
 	case c.HandshakeTimeout <= 0 || c.ProduceTimeout <= 0 || c.WriteTimeout <= 0 || c.MaxFetchWait <= 0:
 		return fmt.Errorf("handshake-timeout, produce-timeout, write-timeout and max-fetch-wait must be above 0")
 	}
+	if err := c.checkIntervals(); err != nil {
+		return err
+	}
 	for _, a := range []struct{ name, addr string }{{"listen", c.Listen}, {"http", c.HTTP}} {
 		if a.name == "http" && a.addr == "" {
 			continue
@@ -127,6 +130,44 @@ func (c *Config) Validate() error {
 		if err := checkListen(a.name, a.addr, c.InsecureListen); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// checkIntervals checks what runs again and again, or may be turned off with 0.
+func (c *Config) checkIntervals() error {
+	for _, d := range []struct {
+		name  string
+		value Duration
+	}{{"checkpoint-interval", c.CheckpointInterval}, {"retention-interval", c.RetentionInterval}} {
+		if d.value < Duration(time.Millisecond) {
+			return fmt.Errorf("%s %v is too short: use at least 1ms", d.name, time.Duration(d.value))
+		}
+	}
+	for _, d := range []struct {
+		name  string
+		value Duration
+	}{
+		{"scrub-interval", c.ScrubInterval}, {"shutdown-timeout", c.ShutdownTimeout},
+		{"overload-wait", c.OverloadWait}, {"retry-after", c.RetryAfter},
+	} {
+		if d.value < 0 {
+			return fmt.Errorf("%s %v is negative: use 0 or more", d.name, time.Duration(d.value))
+		}
+	}
+	for _, b := range []struct {
+		name         string
+		value, least Bytes
+	}{
+		{"journal-file-bytes", c.JournalFileBytes, 64 << 10}, {"journal-bytes", c.JournalBytes, 256 << 10},
+		{"reserve-bytes", c.ReserveBytes, 1}, {"memory-limit", c.MemoryLimit, 64 << 20},
+	} {
+		if b.value != 0 && b.value < b.least {
+			return fmt.Errorf("%s %d is too small: use 0 for the default, or at least %d", b.name, b.value, b.least)
+		}
+	}
+	if c.GCPercent < 0 || c.TailBytes < 0 {
+		return fmt.Errorf("gc-percent and tail-bytes must not be negative")
 	}
 	return nil
 }

@@ -38,14 +38,14 @@ func decodeIdentity(b []byte) (id Identity, err error) {
 	if len(b) < 12 || string(b[:8]) != identityMagic {
 		return id, fmt.Errorf("not an identity file: %w", ErrCorrupt)
 	}
-	if v := binary.LittleEndian.Uint32(b[8:]); v != identityVersion {
-		return id, fmt.Errorf("identity version %d, this program reads %d: %w", v, identityVersion, ErrVersion)
-	}
 	if len(b) != identitySize {
 		return id, fmt.Errorf("identity file of %d bytes, want %d: %w", len(b), identitySize, ErrCorrupt)
 	}
 	if crc32.Checksum(b[:identitySize-4], castagnoli) != binary.LittleEndian.Uint32(b[identitySize-4:]) {
 		return id, fmt.Errorf("identity file fails its checksum: %w", ErrCorrupt)
+	}
+	if v := binary.LittleEndian.Uint32(b[8:]); v != identityVersion {
+		return id, fmt.Errorf("identity version %d, this program reads %d: %w", v, identityVersion, ErrVersion)
 	}
 	d := decoder{b: b[12 : identitySize-4]}
 	copy(id.Cluster[:], d.take(16))

@@ -38,7 +38,12 @@ type chores struct {
 	closed bool
 	busy   bool
 	idle   sync.Cond // queue empty and nothing running; for tests and Close
+
+	removed []ID // partitions without directories, which is not durable yet; of whoever runs the chores
 }
+
+// maxRemoved bounds what is made durable together.
+const maxRemoved = 4096
 
 func (c *chores) init(s *Store) {
 	c.s = s
@@ -86,13 +91,33 @@ func (c *chores) run() {
 		c.busy = true
 		c.mu.Unlock()
 		if c.s.failure.Load() == nil {
-			if err := c.do(w); err != nil && !vfs.IsDiskFull(err) {
-				c.s.log.Warn("background work on files failed", "err", err)
-			}
+			c.note(c.do(w))
 		}
 		c.mu.Lock()
+		if n := len(c.removed); n > 0 && (n >= maxRemoved || len(c.queue) == 0 || c.queue[0].kind != choreRemovePartition) {
+			c.mu.Unlock()
+			c.note(c.settleRemoved())
+			c.mu.Lock()
+		}
 		c.busy = false
 	}
+}
+
+func (c *chores) note(err error) {
+	if err != nil && !vfs.IsDiskFull(err) {
+		c.s.log.Warn("background work on files failed", "err", err)
+	}
+}
+
+// settleRemoved makes the removal of partitions durable, with one sync for each topic: a topic may have thousands. The
+// clean stop leaves it out: what is not settled is gone through again at the next start.
+func (c *chores) settleRemoved() error {
+	if c.s.failure.Load() != nil {
+		return nil
+	}
+	list := c.removed
+	c.removed = nil
+	return c.s.forgetRemoved(list)
 }
 
 func (c *chores) do(w chore) error {
@@ -106,7 +131,10 @@ func (c *chores) do(w chore) error {
 	case choreRemoveStrays:
 		return w.p.removeStrays()
 	case choreRemovePartition:
-		return c.s.removePartition(w.id)
+		if err := c.s.removePartition(w.id); err != nil {
+			return err
+		}
+		c.removed = append(c.removed, w.id)
 	case choreUnjournal:
 		w.p.unjournalNow()
 	}
@@ -116,7 +144,7 @@ func (c *chores) do(w chore) error {
 func (c *chores) seal(g *segment) error {
 	h, err := c.s.files.acquire(g)
 	if err != nil {
-		if g.gone.Load() {
+		if g.gone.Load() || isNotExist(err) { // removed behind our back: told where it was noticed
 			return nil
 		}
 		return err

@@ -166,27 +166,40 @@ func (s *Store) markDeleted(ids []ID) (list []*Partition, numbers []uint32) {
 	return list, numbers
 }
 
-// removePartition removes the directory of a deleted partition, and its topic's if that was the last one.
+// removePartition removes the directory of a deleted partition.
 func (s *Store) removePartition(id ID) error {
-	dir := filepath.Join(s.dir, "partitions", filepath.FromSlash(id.String()))
-	topic := filepath.Dir(dir)
-	err := s.fs.RemoveAll(dir)
-	if err == nil {
-		err = s.fs.SyncDir(topic)
-	}
-	if isNotExist(err) {
-		err = nil // it never had a file
-	}
-	if err != nil {
+	if err := s.fs.RemoveAll(s.partitionDir(id)); err != nil && !isNotExist(err) {
 		return fmt.Errorf("remove partition %s: %w", id, err)
 	}
-	if s.fs.Remove(topic) == nil { // fails while other partitions are there
-		if err := s.fs.SyncDir(filepath.Dir(topic)); err != nil {
-			return fmt.Errorf("remove topic directory of %s: %w", id, err)
+	return nil
+}
+
+// forgetRemoved makes the removal of partitions' directories durable, removes those of topics that have no partition
+// left, and forgets that the partitions existed.
+func (s *Store) forgetRemoved(list []ID) error {
+	synced := make(map[string]bool)
+	for _, id := range list {
+		topic := filepath.Dir(s.partitionDir(id))
+		if synced[topic] {
+			continue
+		}
+		synced[topic] = true
+		dir := topic
+		if s.fs.Remove(topic) == nil { // fails while other partitions are there
+			dir = filepath.Dir(topic)
+		}
+		if err := s.fs.SyncDir(dir); err != nil && !isNotExist(err) { // it never had a file
+			return fmt.Errorf("make the removal of partition %s durable: %w", id, err)
 		}
 	}
 	s.mu.Lock()
-	delete(s.deleted, id)
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	for _, id := range list {
+		delete(s.deleted, id)
+	}
 	return nil
+}
+
+func (s *Store) partitionDir(id ID) string {
+	return filepath.Join(s.dir, "partitions", filepath.FromSlash(id.String()))
 }

@@ -84,6 +84,9 @@ func (r *produceRun) outcome(a *account, why error) error {
 	if !errors.Is(why, errInterrupted) && r.failure != nil {
 		cause = r.failure
 	}
+	if cause == nil && r.unprinted != nil {
+		return fail(exitFailure, "what was acknowledged before is stored all the same", "acknowledgements cannot be printed: %v", r.unprinted)
+	}
 	if cause == nil {
 		return nil
 	}

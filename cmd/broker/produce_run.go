@@ -40,6 +40,7 @@ type produceRun struct {
 	failed      int64
 	firstFailed int64 // line number
 	failure     error // of the line firstFailed
+	unprinted   error // acknowledgements could not be printed
 	stopSending context.CancelCauseFunc
 }
 
@@ -82,10 +83,15 @@ func (r *produceRun) complete(line, bytes int64, ack sequitur.Ack, err error) {
 	if !r.printAcks {
 		return
 	}
+	var failed error
 	if r.c.json {
-		fmt.Fprintf(r.c.stdout, `{"line":%d,"partition":%d,"offset":%d,"duplicate":%t}`+"\n", line, ack.Partition, ack.Offset, ack.Duplicate)
+		_, failed = fmt.Fprintf(r.c.stdout, `{"line":%d,"partition":%d,"offset":%d,"duplicate":%t}`+"\n", line, ack.Partition, ack.Offset, ack.Duplicate)
 	} else {
-		fmt.Fprintf(r.c.stdout, "%d %d %d\n", line, ack.Partition, ack.Offset)
+		_, failed = fmt.Fprintf(r.c.stdout, "%d %d %d\n", line, ack.Partition, ack.Offset)
+	}
+	if failed != nil && r.unprinted == nil {
+		r.unprinted = failed
+		r.stopSending(errRecordFailed)
 	}
 }
 
@@ -165,6 +171,7 @@ func (r *produceRun) lineError(err error) error {
 func (c *cli) produce(o produceOptions, in *input) error {
 	ctx, stop := c.interruptible(context.Background())
 	defer stop()
+	defer ignoreBrokenPipe()()
 	sending, stopSending := context.WithCancelCause(ctx)
 	defer stopSending(nil)
 	source := newStoppable(sending, in)

@@ -35,12 +35,18 @@ type cli struct {
 
 // run executes the command line and returns the exit code.
 func (c *cli) run() int {
+	out := &output{w: c.stdout}
+	c.stdout = out
 	root := c.rootCommand()
 	root.SetArgs(c.args[1:])
 	root.SetIn(c.stdin)
 	root.SetOut(c.stdout)
 	root.SetErr(c.stderr)
-	return c.report(root.Execute())
+	err := root.Execute()
+	if err == nil {
+		err = out.failure()
+	}
+	return c.report(err)
 }
 
 func (c *cli) rootCommand() *cobra.Command {

@@ -48,6 +48,9 @@ func (p *Partition) Append(batches []byte, c Completion) (pending bool, err erro
 	g, h, err := p.writable(len(batches))
 	if err == nil {
 		_, err = h.f.WriteAt(batches, g.size)
+		if vfs.IsDiskFull(err) {
+			h.f.Truncate(g.size) // what did get written must not pass for appended at the next start, if the kernel keeps up
+		}
 		if err != nil {
 			h.release()
 		}
@@ -55,6 +58,7 @@ func (p *Partition) Append(batches []byte, c Completion) (pending bool, err erro
 	if err != nil {
 		return false, p.appendFailed(err)
 	}
+	p.s.reserve.spend(len(batches))
 	at, tail := g.size, p.s.tail.add(batches)
 	err = p.commit(g, batches, a, c, tail)
 	if err == nil && p.s.due(g) {

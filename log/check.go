@@ -104,6 +104,8 @@ type CheckOptions struct {
 	MaxFindings int                 // that are kept, the gravest first; default 1,000
 	Records     bool                // also decompress every batch and check each record's structure
 	MaxBytesSec int64               // reading speed in bytes/s; 0 = unlimited
+
+	switches *switches // for tests
 }
 
 const defaultMaxFindings = 1000
@@ -213,7 +215,7 @@ func (c *checker) run() error {
 		return nil
 	}
 	overlay := vfs.NewOverlay(c.fs)
-	s := newStore(c.dir, Options{FS: overlay, Logger: slog.New(slog.DiscardHandler), TailBytes: -1}.withDefaults())
+	s := newStore(c.dir, Options{FS: overlay, Logger: slog.New(slog.DiscardHandler), TailBytes: -1, switches: c.options.switches}.withDefaults())
 	rec, err := s.recoverOnly()
 	defer s.closeRecovered()
 	if err != nil {

@@ -103,7 +103,8 @@ func (pc *partitionChecker) segment(g *segment, end int64, last bool) error {
 
 // walk reads every batch of a segment.
 func (pc *partitionChecker) walk(g *segment, f vfs.File, end int64, gaps bool) error {
-	w := &walker{r: f, end: g.size, buf: make([]byte, walkBuffer)}
+	w := pc.p.s.walkers.get(f, 0, g.size, false)
+	defer pc.p.s.walkers.put(w)
 	counted := int64(0)
 	for {
 		at := w.at

@@ -99,13 +99,14 @@ type partitionRecord struct {
 	segments     []segmentState
 	epochs       []EpochStart
 	values       []value
+	cuts         []cutMark
 	snapshot     *snapshot
 }
 
-const partitionRecordMin = 4 + 20 + configSize + 1 + 8 + 8 + 8 + 4 + 4 + 8 + 8 + 4 + 4 + 4 + 8 + 4
+const partitionRecordMin = 4 + 4 + 20 + configSize + 1 + 8 + 8 + 8 + 4 + 4 + 8 + 8 + 4 + 4 + 4 + 8 + 4
 
 func (r partitionRecord) encode() []byte {
-	size := partitionRecordMin + len(r.segments)*segmentStateSize + len(r.epochs)*12
+	size := partitionRecordMin + len(r.segments)*segmentStateSize + len(r.epochs)*12 + len(r.cuts)*12
 	for _, v := range r.values {
 		size += 5 + len(v.data)
 	}
@@ -130,6 +131,10 @@ func (r partitionRecord) encode() []byte {
 	b = appendU32(b, uint32(len(r.values)))
 	for _, v := range r.values {
 		b = appendBytes(append(b, v.key), v.data)
+	}
+	b = appendU32(b, uint32(len(r.cuts)))
+	for _, c := range r.cuts {
+		b = appendI64(appendU32(b, c.generation), c.end)
 	}
 	return appendBytes(appendI64(b, snap.offset), snap.state)
 }
@@ -162,6 +167,12 @@ func decodePartitionRecord(b []byte) (r partitionRecord, err error) {
 	for i := range r.values {
 		r.values[i] = value{key: d.u8(), data: d.bytes()}
 	}
+	if n := d.count(12); n > 0 {
+		r.cuts = make([]cutMark, n)
+	}
+	for i := range r.cuts {
+		r.cuts[i] = cutMark{generation: d.u32(), end: d.i64()}
+	}
 	if offset := d.i64(); offset >= 0 {
 		r.snapshot = &snapshot{offset: offset}
 	}
@@ -184,7 +195,7 @@ func (p *Partition) partitionRecord() partitionRecord {
 		number: p.number, id: p.id, config: p.config, sealed: p.sealed,
 		start: p.start, end: p.end, lastTime: p.lastTime, lastEpoch: p.lastEpoch,
 		generation: p.generation, applied: p.applied, snapshotFile: p.snapshotFile,
-		segments: p.segmentStates(), epochs: p.epochs, values: p.values, snapshot: p.snapshot,
+		segments: p.segmentStates(), epochs: p.epochs, values: p.values, cuts: p.cuts, snapshot: p.snapshot,
 	}
 }
 
@@ -195,7 +206,7 @@ func (r partitionRecord) partition(s *Store) *Partition {
 		journaled: r.config.Fsync == FsyncAlways,
 		start:     r.start, end: r.end, lastTime: r.lastTime, lastEpoch: r.lastEpoch,
 		generation: r.generation, applied: r.applied, snapshotFile: r.snapshotFile,
-		epochs: r.epochs, values: r.values, snapshot: r.snapshot, directorySaved: len(r.segments) > 0,
+		epochs: r.epochs, values: r.values, cuts: r.cuts, snapshot: r.snapshot, directorySaved: len(r.segments) > 0,
 	}
 	p.durable.Store(r.end)
 	p.durableCap.Store(maxOffset)

@@ -143,6 +143,7 @@ func (c *checkpoints) once(clean bool) error {
 func (c *checkpoints) restore(changed []*Partition, later []chore) {
 	for _, p := range changed {
 		p.mu.Lock()
+		p.changed = false // it is on no list now, whether it was captured or not
 		c.s.journal.touch(p)
 		p.mu.Unlock()
 	}
@@ -162,6 +163,9 @@ func (c *checkpoints) write(pos position, changed []*Partition, nextSeq uint64, 
 	if err := s.syncSegments(dirty); err != nil {
 		return err
 	}
+	if s.options.switches.lateSnapshot {
+		takeLateSnapshots(changed)
+	}
 	for _, p := range changed {
 		if err := p.saveIndex(clean); err != nil {
 			return err
@@ -180,6 +184,9 @@ func (c *checkpoints) write(pos position, changed []*Partition, nextSeq uint64, 
 		}
 	}
 	s.mu.RUnlock()
+	if f := s.failure.Load(); f != nil {
+		return f // what failed may be what this checkpoint relies on
+	}
 	data := ck.encode()
 	c.bytes.Store(int64(len(data)))
 	name := filepath.Join(s.dir, "checkpoint")
@@ -232,7 +239,7 @@ func (p *Partition) capture(dirty []syncItem) ([]syncItem, error) {
 	var snap *snapshot
 	if snapshotter != nil {
 		if offset, state := snapshotter(); offset >= 0 {
-			snap = &snapshot{offset, state}
+			snap = &snapshot{offset, generation, state}
 		}
 	}
 	p.mu.Lock()
@@ -244,20 +251,29 @@ func (p *Partition) capture(dirty []syncItem) ([]syncItem, error) {
 		p.mu.Unlock()
 		err := p.writeSnapshotFile(*file)
 		p.mu.Lock()
-		if err != nil {
+		switch {
+		case err == nil:
+			p.snapshotFile = file.offset
+		case !vfs.IsDiskFull(err): // else the checkpoint has it all the same
 			return dirty, err
 		}
-		p.snapshotFile = file.offset
 	}
 	p.changed = false
 	p.record = p.partitionRecord().encode()
 	return p.unsyncedSegments(dirty), nil
 }
 
-// syncSegments makes segments durable, and the names that lead to them. An error is final.
+// syncSegments makes segments durable, and the names that lead to them. An error is final. One call runs at a time: the
+// kernel tells of a lost write once, and whoever syncs after it hears of success; so the failure must be latched before
+// another sync is believed.
 func (s *Store) syncSegments(list []syncItem) error {
 	if len(list) == 0 {
 		return nil
+	}
+	s.syncing.Lock()
+	defer s.syncing.Unlock()
+	if f := s.failure.Load(); f != nil {
+		return f
 	}
 	if len(list) > syncAllAbove {
 		if err := s.fs.SyncFS(s.dir); err != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"syscall"
 )
@@ -41,12 +42,7 @@ func (c *Chunk) AppendTo(dst []byte) ([]byte, error) {
 		return dst, nil
 	}
 	at := len(dst)
-	if cap(dst)-at < c.n {
-		grown := make([]byte, at, at+c.n)
-		copy(grown, dst)
-		dst = grown
-	}
-	dst = dst[:at+c.n]
+	dst = slices.Grow(dst, c.n)[:at+c.n]
 	if n, err := c.h.f.ReadAt(dst[at:], c.pos); n < c.n {
 		return dst[:at], fmt.Errorf("read segment %s: %w", c.h.f.Name(), err)
 	}

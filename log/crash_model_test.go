@@ -36,8 +36,8 @@ type modelChange struct {
 	value  []byte
 	config Config
 
-	asked bool // the call returned without an error, or may still
-	acked bool
+	acked   bool
+	refused bool // it failed at once; without the journal its bytes may be found after a crash all the same
 }
 
 type modelPartition struct {
@@ -62,17 +62,20 @@ func (m *model) begin(id ID, changes ...*modelChange) {
 		m.parts[id] = p
 		m.ids = append(m.ids, id)
 	}
-	for _, c := range changes {
-		c.asked = true
-		p.changes = append(p.changes, c)
-	}
+	p.changes = append(p.changes, changes...)
 }
 
 // refuse takes back changes that failed at once: they must have had no effect.
-func (m *model) refuse(id ID, changes ...*modelChange) {
+func (m *model) refuse(id ID, soft bool, changes ...*modelChange) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	p := m.parts[id]
+	if soft {
+		for _, c := range changes {
+			c.refused = true
+		}
+		return
+	}
 	p.changes = slices.DeleteFunc(p.changes, func(c *modelChange) bool { return slices.Contains(changes, c) })
 }
 
@@ -159,11 +162,33 @@ func (s *modelState) apply(c *modelChange) {
 	}
 }
 
+// skipRefused passes over refused appends, shows the states in which some of them came about, and returns how many
+// more than one there are.
+func (s *modelState) skipRefused(changes []*modelChange, show func(*modelState)) (more int) {
+	with := *s
+	with.batches, with.hard = slices.Clone(s.batches), slices.Clone(s.hard)
+	for i, c := range changes {
+		if !c.refused {
+			break
+		}
+		if c.batch.BaseOffset() != with.end { // the next attempt
+			with = *s
+			with.batches, with.hard = slices.Clone(s.batches), slices.Clone(s.hard)
+		}
+		with.apply(c)
+		show(&with)
+		more = i
+	}
+	return more
+}
+
 // newestState is the state after everything asked for.
 func (p *modelPartition) newestState() *modelState {
 	s := &modelState{}
 	for _, c := range p.changes {
-		s.apply(c)
+		if !c.refused {
+			s.apply(c)
+		}
 	}
 	return s
 }
@@ -221,6 +246,23 @@ func readPartition(p *Partition) (*found, error) {
 	return f, nil
 }
 
+// checkSnapshot checks that the view's state that recovery offers is of the log as it is now.
+func (f *found) checkSnapshot(p *Partition) error {
+	offset, state := p.Snapshot()
+	if state == nil || offset <= f.start || p.Config().Compact {
+		return nil
+	}
+	for _, b := range f.batches {
+		if b.NextOffset() == offset {
+			if want := snapshotOf(b); !bytes.Equal(state, want) {
+				return fmt.Errorf("partition %s: snapshot for offset %d is of another log: %s, want %s", p.ID(), offset, state, want)
+			}
+			return nil
+		}
+	}
+	return fmt.Errorf("partition %s: snapshot for offset %d, where no batch ends; the log is [%d, %d)", p.ID(), offset, f.start, f.end)
+}
+
 // verify checks a reopened store against what was promised. processOnly: the page cache survived, so that even what
 // no sync covered must be there.
 func (m *model) verify(s *Store, processOnly bool) error {
@@ -254,9 +296,13 @@ func (m *model) verifyPartition(s *Store, id ID, processOnly bool) error {
 		if got, err = readPartition(part); err != nil {
 			return err
 		}
+		if err := got.checkSnapshot(part); err != nil {
+			return err
+		}
 	}
 	state := &modelState{}
 	var reasons []error
+	allowed := false
 	for i := 0; ; i++ {
 		if i >= acked {
 			if reason := state.allows(got, processOnly); reason == nil {
@@ -268,7 +314,16 @@ func (m *model) verifyPartition(s *Store, id ID, processOnly bool) error {
 		if i == len(p.changes) {
 			break
 		}
+		if p.changes[i].refused {
+			i += state.skipRefused(p.changes[i:], func(with *modelState) {
+				allowed = allowed || i >= acked && with.allows(got, processOnly) == nil
+			})
+			continue
+		}
 		state.apply(p.changes[i])
+	}
+	if allowed {
+		return nil
 	}
 	if len(reasons) > 4 {
 		reasons = append(reasons[:2:2], reasons[len(reasons)-2:]...)

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -46,7 +45,7 @@ func TestWorkloadWithoutCrash(t *testing.T) {
 		require.NoError(t, w.model.verify(w.store, true))
 		st := w.store.Stats()
 		require.NoError(t, w.close())
-		require.NoError(t, checkImage(fsys, w.dir))
+		require.NoError(t, w.checkImage(fsys))
 		require.NoError(t, w.reopened(fsys, 1, 1))
 		t.Logf("seed %d: %d operations; since the last opening %d groups, %d checkpoints, %d stalls, compaction %+v",
 			seed, fsys.Ops(), st.Groups, st.Checkpoints, st.Stalls, st.Compact)
@@ -142,7 +141,7 @@ func (c *crashSuite) judge(j image) {
 // recovery that was itself cut short.
 func (w *workload) survives(disk *vfs.Mem, keep float64, seed uint64) error {
 	rng := rand.New(rand.NewPCG(seed, 5))
-	if err := checkImage(disk, w.dir); err != nil {
+	if err := w.checkImage(disk); err != nil {
 		return fmt.Errorf("the checker on the image: %w", err)
 	}
 	if rng.IntN(3) == 0 {
@@ -166,15 +165,15 @@ func (w *workload) crashInRecovery(disk *vfs.Mem, keep float64, rng *rand.Rand) 
 		return nil, fmt.Errorf("recovery that is cut short: %w", err)
 	}
 	again := disk.Crash(keep, rng)
-	if err := checkImage(again, w.dir); err != nil {
+	if err := w.checkImage(again); err != nil {
 		return nil, fmt.Errorf("the checker after a crash in recovery: %w", err)
 	}
 	return again, nil
 }
 
 // checkImage runs the checker on a directory that nobody has open.
-func checkImage(fsys vfs.FS, dir string) error {
-	r, err := Check(dir, CheckOptions{FS: fsys, Records: true})
+func (w *workload) checkImage(fsys vfs.FS) error {
+	r, err := Check(w.dir, CheckOptions{FS: fsys, Records: true, switches: w.options(fsys).switches})
 	if isNotExist(err) {
 		return nil // crashed before the directory was there
 	}
@@ -208,7 +207,7 @@ func (w *workload) reopened(disk *vfs.Mem, keep float64, seed uint64) (err error
 	if err := again.close(); err != nil {
 		return fmt.Errorf("close: %w", err)
 	}
-	if err := checkImage(disk, w.dir); err != nil {
+	if err := w.checkImage(disk); err != nil {
 		return fmt.Errorf("the checker after going on: %w", err)
 	}
 	if again.store, err = Open(w.dir, w.options(disk)); err != nil {
@@ -281,5 +280,3 @@ func TestCrashAtEveryWrite(t *testing.T) {
 		})
 	}
 }
-
-func isSegmentFile(name string) bool { return strings.HasSuffix(filepath.Base(name), segmentSuffix) }

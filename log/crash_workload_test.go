@@ -27,6 +27,7 @@ type workload struct {
 	seqs    map[ID]uint32
 	epochs  map[ID]uint32
 	full    bool // the disk may be full: refusals are fine
+	refused int
 }
 
 const (
@@ -98,12 +99,11 @@ func (w *workload) run(rounds int) (err error) {
 	if w.store, err = Open(w.dir, w.options(w.fs)); err != nil {
 		return err
 	}
+	w.ready()
 	if err := w.create(partAlways, partInterval, partNever, partRetained, partCompact, partCompactNever, partChanging, partDeleted); err != nil {
 		return err
 	}
-	if p, ok := w.store.Partition(workloadID(partAlways)); ok {
-		p.SetSnapshotter(w.snapshotter(p))
-	}
+	w.ready()
 	for range rounds {
 		if err := w.step(); err != nil {
 			return err
@@ -126,7 +126,7 @@ func (w *workload) step() error {
 	case n < 80:
 		return w.reconfigure()
 	case n < 88:
-		return w.background(w.store.checkpoints.once(false))
+		return w.checkpoint()
 	case n < 92:
 		w.store.Retain()
 		return w.store.Err()
@@ -139,10 +139,22 @@ func (w *workload) step() error {
 }
 
 func (w *workload) background(err error) error {
-	if w.full && vfs.IsDiskFull(err) {
+	if w.full && (vfs.IsDiskFull(err) || errors.Is(err, ErrStorageFull)) {
+		w.refused++
 		return nil
 	}
 	return err
+}
+
+// checkpoint takes one while appends go on, or by itself.
+func (w *workload) checkpoint() error {
+	if w.rng.IntN(2) == 0 {
+		return w.background(w.store.checkpoints.once(false))
+	}
+	done := make(chan error, 1)
+	go func() { done <- w.store.checkpoints.once(false) }()
+	err := w.burst()
+	return errors.Join(err, w.background(<-done))
 }
 
 func (w *workload) create(parts ...int) error {
@@ -176,7 +188,7 @@ func (w *workload) recreate() error {
 	err := w.create(partDeleted)
 	if errors.Is(err, ErrExists) {
 		p := w.model.parts[id]
-		w.model.refuse(id, p.changes[len(p.changes)-1])
+		w.model.refuse(id, false, p.changes[len(p.changes)-1])
 		return nil
 	}
 	return err
@@ -236,7 +248,8 @@ func (w *workload) append(part int, done chan error) (pending bool, err error) {
 	pending, err = p.Append(batches, &modelAck{w.model, changes, done})
 	switch {
 	case errors.Is(err, ErrStorageFull) && w.full:
-		w.model.refuse(id, changes...)
+		w.refused++
+		w.model.refuse(id, p.Config().Fsync != FsyncAlways, changes...)
 		return false, nil
 	case err != nil:
 		return false, err
@@ -303,7 +316,7 @@ func (w *workload) journaled(id ID, c *modelChange, ask func(Completion) error) 
 	w.model.begin(id, c)
 	if err := ask(&modelAck{w.model, []*modelChange{c}, done}); err != nil {
 		if w.full && vfs.IsDiskFull(err) {
-			w.model.refuse(id, c)
+			w.model.refuse(id, false, c)
 			return nil
 		}
 		return err
@@ -364,26 +377,46 @@ func (w *workload) reconfigure() error {
 }
 
 func (w *workload) reopen() error {
-	if err := w.store.Close(); err != nil {
+	if err := w.background(w.store.Close()); err != nil { // without room for its last checkpoint it says so
 		return err
 	}
 	s, err := Open(w.dir, w.options(w.fs))
 	if err != nil {
-		return err
+		return fmt.Errorf("reopen: %w", err)
 	}
 	w.store = s
-	if p, ok := w.store.Partition(workloadID(partAlways)); ok {
-		p.SetSnapshotter(w.snapshotter(p))
-	}
+	w.ready()
 	return nil
 }
 
-// snapshotter captures a state that names the offset it is for.
+// ready prepares a store that was just opened.
+func (w *workload) ready() {
+	for n := range partCount {
+		if p, ok := w.store.Partition(workloadID(n)); ok {
+			p.SetSnapshotter(w.snapshotter(p))
+		}
+	}
+}
+
+// snapshotter captures a state by which verify can tell which batch was the last one below the offset.
 func (w *workload) snapshotter(p *Partition) func() (int64, []byte) {
 	return func() (int64, []byte) {
+		w.model.mu.Lock()
+		defer w.model.mu.Unlock()
+		state := w.model.parts[p.ID()].newestState()
 		end := p.End()
-		return end, fmt.Appendf(nil, "state at %d", end)
+		for n := len(state.batches); n > 0; n-- {
+			if b := state.batches[n-1]; b.NextOffset() <= end {
+				return b.NextOffset(), snapshotOf(b)
+			}
+		}
+		return -1, nil
 	}
+}
+
+// snapshotOf is the state that a view would be in after a batch.
+func snapshotOf(b record.Batch) []byte {
+	return fmt.Appendf(nil, "[%d, %d) at %d, checksum %08x", b.BaseOffset(), b.NextOffset(), b.AppendTime(), b.PayloadCRC())
 }
 
 // close ends the store, whatever became of it.

@@ -87,7 +87,8 @@
 //	           number 4, topic UUID 16, partition 4, config 42, closed 1, start 8, end 8, last append time 8, last epoch 4,
 //	           generation 4, sequence number of the last entry reflected 8, offset of the newest producers file 8,
 //	           segments: count 4, 28 each; epochs: count 4, epoch 4 and first offset 8 each;
-//	           values: count 4, key 1, length 4, bytes each; snapshot: offset 8, length 4, bytes
+//	           values: count 4, key 1, length 4, bytes each; truncations that producers files may be older than: count 4,
+//	           generation 4, end 8 each; snapshot: offset 8, length 4, bytes
 //	       CRC of all before 4
 //
 // Order of a checkpoint: note the journal's end; capture every partition that changed since the last one (each owner's
@@ -99,7 +100,7 @@
 //
 // Index, an entry per 4 KiB of segment at least, at most 2,048 entries: "SQTRIDX1", version 4, count 4, base 8, generation
 // 4, bytes of the segment covered 8, entries {relative offset 4, position 4, append time 8}, CRC 4.
-// Producers file: "SQTRPRD1", version 4, offset 8, length 4, state, CRC 4.
+// Producers file: "SQTRPRD1", version 4, offset 8, generation 4, length 4, state, CRC 4.
 // Identity: "SQTRID01", version 4, cluster UUID 16, node 4, disk UUID 16, CRC 4.
 //
 // # Recovery
@@ -132,5 +133,5 @@
 //     flushes, so taking one needs no barrier and cannot deadlock with a journal that waits for it.
 //   - Append never waits for the journal: its caller holds a lock that completions and snapshots need. Back-pressure at
 //     the journal's cap holds up acknowledgements instead, and whoever bounds what is in flight feels it.
-//   - The memory tail takes appends up to 64 KiB only: larger ones are cheaper by sendfile from the page cache.
+//   - The memory tail takes appends up to 8 KiB only: larger ones are cheaper by sendfile from the page cache.
 package log

@@ -254,7 +254,7 @@ func (d *dumper) index(b []byte) error {
 func (d *dumper) snapshot(b []byte) error {
 	s, err := decodeSnapshot(b)
 	if err == nil {
-		d.print("producers: state below offset %d, %d bytes", s.offset, len(s.state))
+		d.print("producers: state below offset %d, generation %d, %d bytes", s.offset, s.generation, len(s.state))
 		d.print("state %s", d.clip(s.state))
 	}
 	return err

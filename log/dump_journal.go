@@ -67,7 +67,7 @@ func (d *dumper) journalEnd(r *journalReader, g groupHeader, next uint64) error 
 		return err
 	case found:
 		d.damage(r.at, fmt.Errorf("group %d is unreadable, but a later one follows at byte %d", next, at))
-	case g.lap == r.lap && g.number == next:
+	case g.lap == r.groupLap && g.number == next:
 		d.print("end at byte %d: group %d was not written whole, or is damaged; nothing of this lap follows", r.at, next)
 	default:
 		d.print("end at byte %d: nothing more of this lap", r.at)

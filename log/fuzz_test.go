@@ -27,7 +27,7 @@ func exampleRecord() partitionRecord {
 		start: 5, end: 90, lastTime: 12, lastEpoch: 2, generation: 1, applied: 44, snapshotFile: 60,
 		segments: []segmentState{{segmentName{5, 0}, 100, 7}, {segmentName{40, 1}, 200, 12}},
 		epochs:   []EpochStart{{1, 5}, {2, 50}}, values: []value{{1, []byte("fence")}},
-		snapshot: &snapshot{80, []byte("state")},
+		snapshot: &snapshot{80, 2, []byte("state")}, cuts: []cutMark{{1, 40}, {2, 60}},
 	}
 }
 

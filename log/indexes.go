@@ -187,6 +187,7 @@ func (p *Partition) writeIndex(g *segment) error {
 		return nil // the partition is being removed
 	}
 	if err != nil {
+		p.s.fs.Remove(g.indexPath()) // half of one is of no use
 		return fmt.Errorf("write index: %w", err)
 	}
 	return nil

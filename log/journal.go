@@ -52,9 +52,11 @@ type journal struct {
 	fileSize int64 // of new files
 	maxBytes int64
 	maxGroup int
+	switches *switches
 	lastFile int // number of the newest file; createFile's only caller at a time owns it
 
 	onFail         func(error) // latches the store
+	onNoRoom       func()      // the disk has no room for another file: appends are to be refused
 	wantCheckpoint func()      // must not block
 
 	mu       sync.Mutex
@@ -68,6 +70,7 @@ type journal struct {
 	live     []*journalFile // oldest first; the last one is being written
 	at       position
 	wantFile bool
+	noRoom   bool // there was no room for a blank file when it was tried last; retryFile makes the keeper try again
 	waiting  bool // the writer waits in next
 	closing  bool
 	ended    bool // the writer has returned
@@ -95,7 +98,7 @@ func newJournal(dir string, o Options, disk [16]byte) *journal {
 	j := &journal{
 		fs: o.FS, dir: filepath.Join(dir, "journal"), disk: disk, buffered: o.JournalBuffered,
 		fileSize: o.JournalFileBytes, maxBytes: o.JournalMaxBytes,
-		maxGroup: int(min(maxGroupBytes, o.JournalFileBytes/4)),
+		maxGroup: int(min(maxGroupBytes, o.JournalFileBytes/4)), switches: o.switches,
 	}
 	j.wake.L, j.keep.L = &j.mu, &j.mu
 	j.completer.init(j.recycleTickets)
@@ -128,11 +131,7 @@ func (j *journal) start(live, free []*journalFile, end position, nextSeq uint64)
 		}
 	}
 	if len(j.free) == 0 {
-		size := j.fileSize
-		if len(live) == 0 {
-			size = min(size, firstJournalFileBytes)
-		}
-		jf, err := j.createFile(size)
+		jf, err := j.createFile(min(j.fileSize, firstJournalFileBytes)) // a start should not wait for a large one
 		if err != nil {
 			return err
 		}
@@ -280,6 +279,16 @@ func (j *journal) closeFiles() (err error) {
 	return err
 }
 
+// retryFile makes the keeper try again where the disk had no room for a blank file.
+func (j *journal) retryFile() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.noRoom {
+		j.noRoom = false
+		j.wake.Signal()
+	}
+}
+
 // keeper prepares blank files ahead of need, so that the writer does not wait for them.
 func (j *journal) keeper() {
 	defer j.done.Done()
@@ -298,6 +307,16 @@ func (j *journal) keeper() {
 		}
 		j.mu.Unlock()
 		jf, err := j.createFile(j.fileSize)
+		if vfs.IsDiskFull(err) {
+			// Not final: a checkpoint gives files back, and until there is space again the store refuses appends.
+			j.mu.Lock()
+			j.wantFile, j.noRoom = false, true
+			j.mu.Unlock()
+			j.onNoRoom()
+			j.mu.Lock()
+			j.wake.Signal()
+			continue
+		}
 		j.mu.Lock()
 		j.wantFile = false
 		if err != nil {

@@ -41,6 +41,8 @@ type fileHeader struct {
 	disk [16]byte // disk UUID of the store
 	salt uint64
 	prev position // where the previous lap ended: the chain that shows a missing piece
+
+	groupLap, groupSalt uint64 // not stored: lap and salt as the groups have them, see identify
 }
 
 func (h fileHeader) encode() []byte {
@@ -79,6 +81,7 @@ func parseFileHeader(b []byte) (h fileHeader, err error) {
 	copy(h.disk[:], d.take(16))
 	h.salt = d.u64()
 	h.prev = position{lap: d.u64(), off: d.i64(), group: d.u64()}
+	h.groupLap, h.groupSalt = h.lap, h.salt
 	return h, d.err
 }
 
@@ -187,6 +190,7 @@ func (j *journal) openFile(name string) (jf *journalFile, used bool, err error) 
 		return fail(damaged(name, size, "journal file has %d bytes, its header says %d", size, h.size))
 	}
 	jf.fileHeader = h
+	j.identify(&jf.fileHeader)
 	return jf, true, nil
 }
 
@@ -199,6 +203,9 @@ func (j *journal) createFile(size int64) (*journalFile, error) {
 		err = j.fs.SyncDir(j.dir)
 	}
 	if err != nil {
+		if vfs.IsDiskFull(err) {
+			j.fs.Remove(name)
+		}
 		return nil, fmt.Errorf("create journal file: %w", err)
 	}
 	jf, _, err := j.openFile(name)

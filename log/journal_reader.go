@@ -56,7 +56,7 @@ func (r *journalReader) next() (h groupHeader, entries []entry, ok bool, err err
 	if err != nil {
 		return h, nil, false, err
 	}
-	h, crc, ok := parseGroupHeader(b, r.lap, r.salt, r.at)
+	h, crc, ok := parseGroupHeader(b, r.groupLap, r.groupSalt, r.at)
 	if !ok || int64(h.length) > r.size-r.at {
 		return h, nil, false, nil
 	}
@@ -80,7 +80,7 @@ func (r *journalReader) laterGroup(after uint64) (at int64, found bool, err erro
 		if err != nil {
 			return 0, false, err
 		}
-		if h, _, ok := parseGroupHeader(b, r.lap, r.salt, at); ok && h.number > after {
+		if h, _, ok := parseGroupHeader(b, r.groupLap, r.groupSalt, at); ok && h.number > after {
 			return at, true, nil
 		}
 	}
@@ -112,7 +112,7 @@ func (s journalScan) run() (journalEnd, error) {
 	if len(files) == 0 || files[0].lap != s.from.lap {
 		return end, fmt.Errorf("journal file of lap %d is missing; the checkpoint needs it: %w", s.from.lap, ErrCorrupt)
 	}
-	buf := vfs.AlignedBuffer(journalReadSize)
+	var buf []byte
 	for i, jf := range files {
 		if i > 0 {
 			if jf.lap != end.lap+1 || jf.prev != end.position {
@@ -142,7 +142,7 @@ func (s journalScan) file(r *journalReader, end *journalEnd, last bool) error {
 			return err
 		}
 		if !ok {
-			end.torn = h.lap == r.lap && h.number == end.group && last
+			end.torn = h.lap == r.groupLap && h.number == end.group && last
 			break
 		}
 		if h.number != end.group {

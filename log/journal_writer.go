@@ -147,9 +147,9 @@ func (j *journal) layout(tickets []ticket, size int, jf *journalFile, at positio
 		j.buf = vfs.AlignedBuffer(total)
 	}
 	buf := j.buf[:total]
-	h := groupHeader{length: uint32(size), lap: jf.lap, number: at.group, firstSeq: j.seqOf, entries: uint32(len(tickets))}
+	h := groupHeader{length: uint32(size), lap: jf.groupLap, number: at.group, firstSeq: j.seqOf, entries: uint32(len(tickets))}
 	j.seqOf += uint64(len(tickets))
-	crc := h.put(buf, jf.salt, at.off)
+	crc := h.put(buf, jf.groupSalt, at.off)
 	w := groupHeaderSize
 	for i := range tickets {
 		t := &tickets[i]
@@ -175,7 +175,7 @@ func (j *journal) place(size int) (*journalFile, position, error) {
 			at := j.at
 			j.at.off += need
 			j.at.group++
-			if len(j.free) == 0 && !j.wantFile && j.at.off > jf.size/8 {
+			if len(j.free) == 0 && !j.wantFile && !j.noRoom && j.at.off > jf.size/8 {
 				j.wantFile = true
 				j.keep.Signal()
 			}
@@ -204,7 +204,10 @@ func (j *journal) awaitFile() error {
 			stalled = true
 			j.stats.stalls.Add(1)
 		}
-		if len(j.free) == 0 {
+		if j.noRoom && j.closing {
+			return fmt.Errorf("no room for another journal file: %w", ErrStorageFull)
+		}
+		if len(j.free) == 0 && !j.noRoom {
 			j.wantFile = true
 			j.keep.Signal()
 		}
@@ -222,6 +225,7 @@ func (j *journal) beginLap() error {
 	j.free = append(j.free[:0], j.free[1:]...)
 	j.mu.Unlock()
 	jf.fileHeader = fileHeader{lap: prev.lap + 1, size: jf.size, disk: j.disk, salt: newSalt(), prev: prev}
+	j.identify(&jf.fileHeader)
 	block := vfs.AlignedBuffer(journalBlock)
 	jf.putBlock(block)
 	if _, err := jf.f.WriteAt(block, 0); err != nil {

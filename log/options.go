@@ -91,7 +91,7 @@ type Options struct {
 	Logger  *slog.Logger     // default: discard
 	OnFatal func(error)      // called once, on its own goroutine, at the first failed write or sync; must not call Close
 
-	JournalFileBytes int64 // size of a journal file; default 64 MiB. The first one of a new store is at most 8 MiB.
+	JournalFileBytes int64 // size of a journal file; default 64 MiB. One made at a start is at most 8 MiB.
 	JournalMaxBytes  int64 // most bytes of journal that recovery may have to read; default 256 MiB. Checkpoints start at half.
 	JournalBuffered  bool  // do not try direct writes
 
@@ -111,6 +111,8 @@ type Options struct {
 	CompactRate int64 // bytes/s read and written by compaction; default 100 MiB/s; negative: unlimited
 
 	Limits record.Limits // of what Append accepts; default record.DefaultLimits
+
+	switches *switches // for tests
 }
 
 const (
@@ -123,6 +125,9 @@ const (
 func (o Options) withDefaults() Options {
 	if o.FS == nil {
 		o.FS = vfs.OS()
+	}
+	if o.switches == nil {
+		o.switches = &switches{}
 	}
 	if o.Now == nil {
 		o.Now = time.Now

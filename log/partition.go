@@ -40,7 +40,8 @@ type Partition struct {
 	values     []value
 	holes      []Hole
 	snapshot   *snapshot
-	unsynced   bool // on the flusher's list
+	cuts       []cutMark // truncations that snapshot files may be older than, by generation and end
+	unsynced   bool      // on the flusher's list
 
 	// Owned by the checkpointer.
 	record         []byte // as in the last checkpoint
@@ -75,8 +76,9 @@ type value struct {
 
 // snapshot is a view's state that covers everything below offset.
 type snapshot struct {
-	offset int64
-	state  []byte
+	offset     int64
+	generation uint32 // of the partition when it was taken
+	state      []byte
 }
 
 // ID is the partition's name.

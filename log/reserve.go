@@ -2,6 +2,7 @@ package log
 
 import (
 	"errors"
+	"math"
 	"path/filepath"
 	"sync/atomic"
 	"time"
@@ -13,7 +14,8 @@ type reserve struct {
 	s       *Store
 	full    atomic.Bool
 	free    atomic.Uint64
-	ballast atomic.Bool // the file is there
+	budget  atomic.Int64 // bytes that appends may still write before free space must be looked at again
+	ballast atomic.Bool  // the file is there
 	check   chan struct{}
 }
 
@@ -48,8 +50,31 @@ func (r *reserve) run() {
 	}
 }
 
-// look compares free space with the reserve. Resuming wants a quarter more, lest the flag flutter.
+// noRoom is told of a file that is needed and found no room.
+func (r *reserve) noRoom() {
+	if !r.giveBallast() {
+		r.noteFull()
+	}
+	if fn := r.s.options.switches.noRoom; fn != nil {
+		fn(r.s)
+	}
+}
+
+// spend notes that an append wrote n bytes: appends that could have used up what was free look again at once, since a
+// fast disk writes a small reserve full between two looks.
+func (r *reserve) spend(n int) {
+	if r.budget.Add(-int64(n)) < 0 {
+		r.compare()
+	}
+}
+
 func (r *reserve) look() {
+	r.compare()
+	r.s.journal.retryFile()
+}
+
+// compare compares free space with the reserve. Resuming wants a quarter more, lest the flag flutter.
+func (r *reserve) compare() {
 	free, _, err := r.s.fs.Free(r.s.dir)
 	if err != nil {
 		return
@@ -59,11 +84,12 @@ func (r *reserve) look() {
 	if !r.ballast.Load() {
 		limit += uint64(r.s.options.BallastBytes)
 	}
+	r.budget.Store(int64(min(free, math.MaxInt64)) - int64(limit))
 	switch {
 	case free < limit:
 		r.noteFull()
 	case free >= limit+limit/4 && r.full.Swap(false):
-		r.s.log.Info("storage has space again: appends are accepted", "dir", r.s.dir, "free_bytes", free)
+		r.s.log.Warn("storage has space again: appends are accepted", "dir", r.s.dir, "free_bytes", free)
 	}
 }
 

@@ -139,6 +139,10 @@ func (p *Partition) writable(n int) (*segment, *handle, error) {
 	}
 	if fits && !p.sealed {
 		h, err := p.s.files.acquire(g)
+		if isNotExist(err) && !p.s.recovering {
+			p.s.log.Error("segment file is missing; its offsets cannot be read, appends go on in a new one", "partition", p.id, "file", g.path())
+			return p.roll()
+		}
 		return g, h, err
 	}
 	return p.roll()

@@ -14,7 +14,7 @@ const (
 	snapshotPrefix  = "producers."
 	snapshotMagic   = "SQTRPRD1"
 	snapshotVersion = 1
-	snapshotHeader  = 8 + 4 + 8 + 4
+	snapshotHeader  = 8 + 4 + 8 + 4 + 4
 )
 
 func snapshotFileName(offset int64) string { return snapshotPrefix + fmt.Sprintf("%020d", offset) }
@@ -31,7 +31,7 @@ func parseSnapshotName(file string) (offset int64, ok bool) {
 func (s snapshot) encode() []byte {
 	b := append(make([]byte, 0, snapshotHeader+len(s.state)+4), snapshotMagic...)
 	b = appendI64(appendU32(b, snapshotVersion), s.offset)
-	b = appendBytes(b, s.state)
+	b = appendBytes(appendU32(b, s.generation), s.state)
 	return appendU32(b, crc32.Checksum(b, castagnoli))
 }
 
@@ -47,7 +47,7 @@ func decodeSnapshot(b []byte) (*snapshot, error) {
 		return nil, errors.New("producers file fails its checksum")
 	}
 	d := decoder{b: body[12:]}
-	s := &snapshot{offset: d.i64(), state: d.bytes()}
+	s := &snapshot{offset: d.i64(), generation: d.u32(), state: d.bytes()}
 	return s, d.end()
 }
 
@@ -89,11 +89,46 @@ func (p *Partition) loadSnapshot(end int64) *snapshot {
 		if err != nil {
 			continue
 		}
-		if s, err := decodeSnapshot(b); err == nil && s.offset == offset {
+		if s, err := decodeSnapshot(b); err == nil && s.offset == offset && p.concerns(s) {
 			return s
 		}
 	}
 	return nil
+}
+
+// cutMark remembers a truncation, for telling whether a saved state is of the log as it is now: removals of files are
+// neither at once nor durable, so one of a suffix that is gone may still be there when others have taken its offsets.
+type cutMark struct {
+	generation uint32 // of the partition from then on
+	end        int64
+}
+
+const maxCutMarks = 16
+
+// mark notes a truncation. Older ones that cut less say nothing more; the oldest two become one that allows no more
+// than either. The caller holds mu.
+func (p *Partition) mark(end int64, generation uint32) {
+	n := len(p.cuts)
+	for n > 0 && p.cuts[n-1].end >= end {
+		n--
+	}
+	p.cuts = append(p.cuts[:n:n], cutMark{generation, end})
+	if len(p.cuts) > maxCutMarks {
+		p.cuts[1].end = p.cuts[0].end
+		p.cuts = p.cuts[1:]
+	}
+}
+
+// concerns reports whether a saved state is of the log as it is now: nothing below its offset was cut off since.
+func (p *Partition) concerns(s *snapshot) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.cuts {
+		if c.generation > s.generation && c.end < s.offset {
+			return false
+		}
+	}
+	return true
 }
 
 // dropSnapshotFiles removes states that no truncation will ask for: below the log start all but the newest, and above

@@ -45,6 +45,7 @@ type Store struct {
 
 	failure atomic.Pointer[storageError]
 	closed  atomic.Bool
+	syncing sync.Mutex // held while segments are synced, until a failure is latched
 	stop    chan struct{}
 	tasks   sync.WaitGroup
 	started time.Duration // what Open took
@@ -59,6 +60,9 @@ func Open(dir string, o Options) (*Store, error) {
 	began := time.Now()
 	s := newStore(dir, o.withDefaults())
 	if err := s.open(); err != nil {
+		if vfs.IsDiskFull(err) {
+			err = fmt.Errorf("%w: %w", ErrStorageFull, err)
+		}
 		return nil, fmt.Errorf("open data directory %s: %w", dir, err)
 	}
 	s.started = time.Since(began)
@@ -103,6 +107,7 @@ func (s *Store) open() (err error) {
 	}
 	s.journal = newJournal(s.dir, s.options, s.identity.Disk)
 	s.journal.onFail = func(err error) { s.fail(err) }
+	s.journal.onNoRoom = s.reserve.noRoom
 	s.journal.wantCheckpoint = s.checkpoints.want
 	if err := s.recover(); err != nil {
 		return errors.Join(err, s.journal.closeFiles())
@@ -140,6 +145,7 @@ func (s *Store) makeDirectory() error {
 
 // start runs the background work. Every goroutine is waited for in Close.
 func (s *Store) start() {
+	s.reserve.look() // whoever asks for free space right after Open gets an answer
 	for _, task := range []func(){
 		s.checkpoints.run, s.flusher.run, s.chores.run, s.pushes.run, s.reserve.run, s.retain, s.maintain,
 	} {

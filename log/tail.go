@@ -4,8 +4,8 @@ import "sync"
 
 const (
 	slabSize      = 1 << 20
-	tailMaxAppend = 64 << 10 // larger appends are served better from the page cache by sendfile
-	tailInLock    = 4 << 10  // copies up to this size are made under the lock
+	tailMaxAppend = 8 << 10 // larger appends are served better from the page cache by sendfile
+	tailInLock    = 4 << 10 // copies up to this size are made under the lock
 )
 
 // tail is the memory that serves caught-up readers: the last appends of all partitions, as copies in a ring of slabs

@@ -161,6 +161,7 @@ func (p *Partition) applyCut(c cut, generation uint32) {
 		p.segments[c.keep-1] = short
 	}
 	p.end, p.generation = c.end, generation
+	p.mark(c.end, generation)
 	p.lastTime = 0
 	if c.last != nil {
 		p.lastTime = c.lastTime

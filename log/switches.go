@@ -1,0 +1,35 @@
+package log
+
+// switches break rules on purpose, for the tests that prove that the crash suite notices. They are all off outside this
+// package's own tests.
+type switches struct {
+	sameSalt     bool         // journal laps are not told apart: neither by salt nor by lap number
+	lateSnapshot bool         // snapshots are taken after the state that a checkpoint captures
+	noRoom       func(*Store) // called when the journal has found no room for a file
+}
+
+// identify sets what tells the groups of this use of a file from those of other uses.
+func (j *journal) identify(h *fileHeader) {
+	h.groupLap, h.groupSalt = h.lap, h.salt
+	if j.switches.sameSalt {
+		h.groupLap, h.groupSalt = 1, 1
+	}
+}
+
+// takeLateSnapshots puts what the owners say now into the records captured before.
+func takeLateSnapshots(list []*Partition) {
+	for _, p := range list {
+		p.mu.Lock()
+		snapshotter, data := p.snapshotter, p.record
+		p.mu.Unlock()
+		r, err := decodePartitionRecord(data)
+		if snapshotter == nil || err != nil {
+			continue
+		}
+		offset, state := snapshotter()
+		r.snapshot = &snapshot{offset, r.generation, state}
+		p.mu.Lock()
+		p.record = r.encode()
+		p.mu.Unlock()
+	}
+}

@@ -276,3 +276,43 @@ func BenchmarkReadTail(b *testing.B) {
 		c.Release()
 	}
 }
+
+// BenchmarkOpen recovers a store that was killed with 190 MiB of live journal over 64 partitions: about the most that the
+// default options allow recovery to have to read.
+func BenchmarkOpen(b *testing.B) {
+	var took time.Duration
+	for range b.N {
+		dir := b.TempDir()
+		s := openStore(b, dir, Options{ReserveBytes: -1})
+		s.checkpoints.running.Lock() // none is taken
+		const partitions = 64
+		for i := range uint32(partitions) {
+			require.NoError(b, s.Create(Spec{ID: testID(i)}))
+		}
+		batch := record.Batch(newProducer(b, partition(b, s, testID(0))).batch(0, 100, 150))
+		done := make(waiter, partitions)
+		for round := 0; s.Stats().JournalBytes < 190<<20; round++ {
+			for i := range uint32(partitions) {
+				batch := append(record.Batch(nil), batch...)
+				batch.Stamp(int64(round)*100, 1, int64(round))
+				_, err := partition(b, s, testID(i)).Append(batch, done)
+				require.NoError(b, err)
+			}
+			for range partitions {
+				require.NoError(b, <-done)
+			}
+		}
+		s.fail(io.ErrUnexpectedEOF)
+		s.checkpoints.running.Unlock()
+		s.Close()
+		start := time.Now()
+		s = openStore(b, dir, Options{ReserveBytes: -1})
+		p := partition(b, s, testID(7))
+		c, err := p.Read(p.End()/2, p.End(), 1<<20, false)
+		require.NoError(b, err)
+		c.Release()
+		took += time.Since(start)
+		require.NoError(b, s.Close())
+	}
+	b.ReportMetric(float64(took.Milliseconds())/float64(b.N), "ms/open")
+}

@@ -199,7 +199,7 @@ func TestManyLapsAndRolls(t *testing.T) {
 		require.NoError(t, s.Create(Spec{ID: testID(1), Config: Config{SegmentBytes: 100 << 10}}))
 		p := partition(t, s, testID(1))
 		f := newProducer(t, p)
-		want := f.appendMany(300, 5, 3000)
+		want := f.appendMany(150, 5, 3000)
 		require.Greater(t, p.Stat().Segments, 10)
 		require.Equal(t, want, readAll(t, p))
 		require.Positive(t, s.Stats().Checkpoints, "the journal was overrun without a checkpoint")

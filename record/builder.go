@@ -55,6 +55,9 @@ func (b *Builder) Size() int { return max(len(b.buf), HeaderSize) }
 // Cap is the memory that the builder holds, in bytes.
 func (b *Builder) Cap() int { return cap(b.buf) + cap(b.out) }
 
+// Room is how many bytes more the batch can hold before the builder allocates.
+func (b *Builder) Room() int { return cap(b.buf) - b.Size() }
+
 // SetControl marks the batch as one of control records.
 func (b *Builder) SetControl() { b.attrs |= attrControl }
 

@@ -27,7 +27,7 @@ type fetcher struct {
 	underWay int
 	asked    int64 // client clock of the last request
 	hurry    bool  // do not wait for the answer to it
-	answered bool // since the last time it connected
+	answered bool  // since the last time it connected
 	free     []*fetchCall
 	kick     chan struct{}
 

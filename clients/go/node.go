@@ -127,12 +127,3 @@ func (n *node) unreachable(ctx context.Context, err error) error {
 	}
 	return e
 }
-
-// hangUp closes the connections.
-func (n *node) hangUp(cause error) {
-	for i := range n.lanes {
-		if k := n.lanes[i].conn.Load(); k != nil {
-			k.kill(cause)
-		}
-	}
-}

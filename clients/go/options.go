@@ -136,8 +136,8 @@ func WithLinger(d time.Duration) ProducerOption { return func(o *producerOptions
 // 128 KiB.
 func WithBatchBytes(n int) ProducerOption { return func(o *producerOptions) { o.batchBytes = n } }
 
-// WithMaxBufferedBytes bounds the memory of records not yet acknowledged. Default
-// 64 MiB. See [WithBlockOnFull].
+// WithMaxBufferedBytes bounds the memory of records not yet acknowledged; an eighth
+// more may be kept for reuse while records come. Default 64 MiB. See [WithBlockOnFull].
 func WithMaxBufferedBytes(n int64) ProducerOption {
 	return func(o *producerOptions) { o.maxBuffered = n }
 }

@@ -163,9 +163,9 @@ type retryCounter struct {
 func (r *retryCounter) ProduceRetried(string, int32, error) { r.n.Add(1) }
 
 // storm has goroutines send records under trouble and checks what came of it.
-func storm(t *testing.T, s *testServer, addr string, broken rules, opts ...ProducerOption) (*history, error) {
-	const senders, each, parts = 3, 2000, 3
-	s.create("storm", config(parts))
+func storm(t *testing.T, s *testServer, addr string, parts int, broken rules, opts ...ProducerOption) (*history, error) {
+	const senders, each = 3, 2000
+	s.create("storm", config(uint32(parts)))
 	var retries retryCounter
 	c := connect(t, addr, WithRetryBackoff(time.Millisecond, 5*time.Millisecond), WithBreaker(5, 5*time.Millisecond), WithHooks(&retries))
 	p := newProducer(t, c, append([]ProducerOption{WithBatchBytes(1 << 10)}, opts...)...)
@@ -176,7 +176,7 @@ func storm(t *testing.T, s *testServer, addr string, broken rules, opts ...Produ
 		wg.Go(func() {
 			for i := range each {
 				v := fmt.Sprintf("s%d/%d", g, i)
-				r := Record{Topic: "storm", Key: []byte{byte(rand.IntN(50))}, Value: []byte(v)}
+				r := Record{Topic: "storm", Key: []byte{byte(rand.IntN(200))}, Value: []byte(v)}
 				if err := p.SendAsync(t.Context(), r, h.outcome(v)); err != nil {
 					h.outcome(v)(Ack{}, err)
 				}
@@ -195,13 +195,21 @@ func storm(t *testing.T, s *testServer, addr string, broken rules, opts ...Produ
 	return h, h.check(logs)
 }
 
+const (
+	few  = 3
+	many = stageFrom // records are staged
+)
+
 func TestOrderUnderCuts(t *testing.T) {
-	for _, codec := range []Codec{CodecNone, CodecZstd} {
-		t.Run(codec.String(), func(t *testing.T) {
+	for _, x := range []struct {
+		parts int
+		codec Codec
+	}{{few, CodecNone}, {few, CodecZstd}, {many, CodecNone}} {
+		t.Run(fmt.Sprintf("%d partitions, %v", x.parts, x.codec), func(t *testing.T) {
 			s := startServer(t)
 			proxy := startCutter(t, s.addr, 60, 20_000)
 			s.advertise = proxy.addr()
-			h, err := storm(t, s, proxy.addr(), rules{}, WithCompression(codec))
+			h, err := storm(t, s, proxy.addr(), x.parts, rules{}, WithCompression(x.codec))
 			require.NoError(t, err)
 			require.Empty(t, h.failed)
 		})
@@ -229,20 +237,24 @@ func refusals(s *testServer) {
 }
 
 func TestOrderUnderRefusals(t *testing.T) {
-	s := startServer(t)
-	refusals(s)
-	h, err := storm(t, s, s.addr(), rules{})
-	require.NoError(t, err)
-	require.Empty(t, h.failed)
+	for _, parts := range []int{few, many} {
+		s := startServer(t)
+		refusals(s)
+		h, err := storm(t, s, s.addr(), parts, rules{})
+		require.NoError(t, err)
+		require.Empty(t, h.failed)
+	}
 }
 
 func TestOrderUnderCutsRefusalsAndTimeouts(t *testing.T) {
-	s := startServer(t)
-	refusals(s)
-	proxy := startCutter(t, s.addr, 60, 20_000)
-	s.advertise = proxy.addr()
-	_, err := storm(t, s, proxy.addr(), rules{}, WithDeliveryTimeout(30*time.Millisecond))
-	require.NoError(t, err)
+	for _, parts := range []int{few, many} {
+		s := startServer(t)
+		refusals(s)
+		proxy := startCutter(t, s.addr, 60, 20_000)
+		s.advertise = proxy.addr()
+		_, err := storm(t, s, proxy.addr(), parts, rules{}, WithDeliveryTimeout(30*time.Millisecond))
+		require.NoError(t, err)
+	}
 }
 
 // The checker notices each broken rule.
@@ -250,7 +262,7 @@ func TestOrderUnderCutsRefusalsAndTimeouts(t *testing.T) {
 func TestTeethRenumberedRetries(t *testing.T) {
 	s := startServer(t)
 	refusals(s)
-	_, err := storm(t, s, s.addr(), rules{renumberRetries: true})
+	_, err := storm(t, s, s.addr(), few, rules{renumberRetries: true})
 	require.Error(t, err)
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sequitur-mq/sequitur/record"
@@ -53,7 +54,14 @@ type Producer struct {
 	identGen    uint64 // counts identities, 0: none yet
 	identWanted bool   // a new identity is needed
 
-	buffered int64 // memory of batches not yet recycled
+	stage     stage
+	staged    bool        // the stage is, or was, in use
+	stageCost int64       // its part of buffered
+	short     atomic.Bool // of memory: nothing more is staged
+	starts    []uint32    // scratch of byPartition
+	order     []uint32
+
+	buffered int64 // memory of batches not yet recycled, and of the stage
 	room     []*roomWaiter
 	pool     batchPool
 	headers  []Header // scratch
@@ -93,13 +101,16 @@ type identity struct {
 
 // topicState is a topic as the producer uses it.
 type topicState struct {
-	name   string
-	uuid   wire.UUID // immutable, like the name
-	info   *topicInfo
-	parts  []*partition
-	sticky int32 // partition of records without key
-	target int   // size of a full batch
-	limit  int   // size above which a single record cannot be sent
+	name    string
+	uuid    wire.UUID // immutable, like the name
+	info    *topicInfo
+	parts   []*partition
+	open    []*batch // by partition; the batch that takes records, or nil
+	route   atomic.Pointer[topicRoute]
+	failure *Error // not nil: the topic is gone
+	sticky  int32  // partition of records without key
+	target  int    // size of a full batch
+	limit   int    // size above which a single record cannot be sent
 }
 
 // NewProducer makes a producer. It talks to no broker before its first record.
@@ -115,7 +126,7 @@ func (c *Client) NewProducer(opts ...ProducerOption) (*Producer, error) {
 		return nil, err
 	}
 	p.record, _ = c.opts.hooks.(RecordHooks)
-	p.pool.limit = p.opts.maxBuffered / 4
+	p.stage.signal = make(chan struct{}, 1)
 	p.sweep.run = p.expireAll
 	p.clock.task.run = p.tick
 	p.ctx, p.cancel = context.WithCancel(context.Background())
@@ -165,6 +176,9 @@ func (p *Producer) SendAsync(ctx context.Context, r Record, done func(Ack, error
 	if p.record != nil {
 		r = p.observed(ctx, r)
 	}
+	if p.stageRecord(ctx, &r, done) {
+		return nil
+	}
 	_, err := p.enqueue(ctx, &r, done, nil)
 	return err
 }
@@ -180,8 +194,9 @@ func (p *Producer) observed(ctx context.Context, r Record) Record {
 // records without a callback, or the context's end.
 func (p *Producer) Flush(ctx context.Context) error {
 	p.mu.Lock()
+	p.unstage()
 	w := p.startFlush()
-	p.mu.Unlock()
+	p.unlock()
 	if w != nil {
 		select {
 		case <-w.done:
@@ -210,7 +225,8 @@ func (p *Producer) Close(ctx context.Context) error {
 	p.mu.Lock()
 	again := p.closing
 	p.closing = true
-	p.mu.Unlock()
+	p.endStaging()
+	p.unlock()
 	if again {
 		p.wg.Wait()
 		return nil
@@ -226,6 +242,7 @@ func (p *Producer) abandon() {
 	gone := closed("send", "the producer")
 	p.mu.Lock()
 	p.closing = true
+	p.endStaging()
 	for _, s := range p.senders {
 		if s.conn != nil && s.sending && p.outstanding > 0 {
 			s.conn.kill(ErrClosed) // it may be stuck in a write
@@ -311,8 +328,9 @@ func (o *producerOptions) check() error {
 // newTopicState readies a topic for sending. Lock held.
 func (p *Producer) newTopicState(info *topicInfo) *topicState {
 	n := len(info.leaders)
-	t := &topicState{name: info.name, uuid: info.uuid, info: info, parts: make([]*partition, n), sticky: rand.Int32N(int32(n))}
+	t := &topicState{name: info.name, uuid: info.uuid, info: info, parts: make([]*partition, n), open: make([]*batch, n), sticky: rand.Int32N(int32(n))}
 	t.setLimits(p)
+	t.route.Store(&topicRoute{info.partitioner, int32(n)})
 	p.topics[info.name] = t
 	return t
 }
@@ -326,32 +344,34 @@ func (t *topicState) setLimits(p *Producer) {
 }
 
 // coarseClock gives the time in milliseconds without asking the system per record. It
-// ticks while records come fast. Guarded by Producer.mu.
+// ticks while records come fast. Written under Producer.mu.
 type coarseClock struct {
-	ms   int64 // 0: not ticking
-	used bool  // since the last tick
+	ms   atomic.Int64 // 0: not ticking
+	used bool         // since the last tick
 	task task
 }
 
 // now returns Unix milliseconds.
 func (c *coarseClock) now(p *Producer) int64 {
 	c.used = true
-	if c.ms == 0 {
-		c.ms = time.Now().UnixMilli()
+	ms := c.ms.Load()
+	if ms == 0 {
+		ms = time.Now().UnixMilli()
+		c.ms.Store(ms)
 		c.task.arm(p, time.Millisecond)
 	}
-	return c.ms
+	return ms
 }
 
 func (p *Producer) tick() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c := &p.clock
-	if !c.used {
-		c.ms = 0
+	if used := p.stage.wasUsed(); !used && !c.used || p.failure != nil {
+		c.ms.Store(0)
 		return
 	}
 	c.used = false
-	c.ms = time.Now().UnixMilli()
+	c.ms.Store(time.Now().UnixMilli())
 	c.task.arm(p, time.Millisecond)
 }

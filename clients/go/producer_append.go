@@ -15,14 +15,32 @@ func (p *Producer) enqueue(ctx context.Context, r *Record, done func(Ack, error)
 	if ctx.Err() != nil {
 		return nil, canceled(ctx, "send to", r.Topic)
 	}
-	var reserved int64
 	size := recordSize(r)
 	p.mu.Lock()
+	// The usual case touches as little memory as possible: with many partitions each
+	// load is a cache miss.
+	if t := p.last; t != nil && t.name == r.Topic && p.failure == nil && !p.closing && !p.staged {
+		if i := p.choose(t, r); uint32(i) < uint32(len(t.open)) {
+			if b := t.open[i]; b != nil && b.builder.Size()+size <= b.room {
+				s := b.add(p, r, done, w, false)
+				p.mu.Unlock()
+				return s, nil
+			}
+		}
+	}
+	return p.enqueueSlowly(ctx, r, size, done, w)
+}
+
+// enqueueSlowly is enqueue where a batch must be begun or grown, or nothing is known of
+// the topic yet, or the record cannot be taken. It releases the lock.
+func (p *Producer) enqueueSlowly(ctx context.Context, r *Record, size int, done func(Ack, error), w *waiter) (*sender, error) {
+	var reserved int64
 	for {
+		p.unstage() // whose records came before this one
 		t := p.last
 		if t == nil || t.name != r.Topic {
 			if t = p.topics[r.Topic]; t == nil {
-				p.mu.Unlock()
+				p.unlock()
 				if err := p.resolve(ctx, r.Topic); err != nil {
 					p.giveBack(reserved)
 					return nil, err
@@ -34,24 +52,29 @@ func (p *Producer) enqueue(ctx context.Context, r *Record, done func(Ack, error)
 		}
 		if p.failure != nil || p.closing {
 			err := p.closedError(r.Topic)
-			p.mu.Unlock()
+			p.unlock()
 			p.giveBack(reserved)
 			return nil, err
 		}
 		part, err := p.route(t, r, size)
 		if err != nil {
-			p.mu.Unlock()
+			p.unlock()
 			p.giveBack(reserved)
 			return nil, err
 		}
 		growth := part.growth(size)
 		if growth <= reserved || len(p.room) == 0 && p.fits(growth) {
 			p.buffered -= reserved
-			s := p.add(t, part, r, size, done, w)
+			b, changed := part.batchFor(size)
+			s := b.add(p, r, done, w, changed)
+			b.charge(p)
 			if reserved > 0 {
 				p.grantRoom() // of what was reserved too much
 			}
-			p.mu.Unlock()
+			if p.stages(t) {
+				p.beginStaging(t)
+			}
+			p.unlock()
 			return s, nil
 		}
 		if reserved, err = p.waitForRoom(ctx, r.Topic, growth, reserved); err != nil {
@@ -84,30 +107,38 @@ func (p *Producer) resolve(ctx context.Context, name string) error {
 	return nil
 }
 
-// recordSize bounds what a record takes in a batch.
+// recordSlack is what the builder may need besides the record.
+const recordSlack = 10
+
+// recordOverhead is recordSize of an empty record.
+var recordOverhead = recordSlack + record.MaxRecordSize(nil, nil, nil)
+
+// recordSize bounds what a record takes in a batch, and what the builder needs for it.
 func recordSize(r *Record) int {
-	n := record.MaxRecordSize(r.Key, r.Value, r.Headers)
+	n := recordSlack + record.MaxRecordSize(r.Key, r.Value, r.Headers)
 	if r.MessageID != "" {
 		n += 10 + len(record.MessageIDHeader) + len(r.MessageID)
 	}
 	return n
 }
 
-// route finds the partition of a record. Lock held.
-func (p *Producer) route(t *topicState, r *Record, size int) (*partition, error) {
-	n := int32(len(t.parts))
-	var i int32
+// choose returns the number of the record's partition. Lock held.
+func (p *Producer) choose(t *topicState, r *Record) int32 {
 	switch {
 	case p.opts.manual:
-		i = r.Partition
+		return r.Partition
 	case r.Key != nil:
-		i = p.byKey(t, r.Key)
+		return p.byKey(t, r.Key)
 	case r.MessageID != "":
 		p.idBytes = append(p.idBytes[:0], r.MessageID...)
-		i = p.byKey(t, p.idBytes)
-	default:
-		i = t.sticky
+		return p.byKey(t, p.idBytes)
 	}
+	return t.sticky
+}
+
+// route finds the partition of a record. Lock held.
+func (p *Producer) route(t *topicState, r *Record, size int) (*partition, error) {
+	i, n := p.choose(t, r), int32(len(t.parts))
 	if uint32(i) >= uint32(n) {
 		return nil, &Error{Code: Code(wire.CodeUnknownPartition.String()), Op: "send to", Topic: t.name, Partition: i,
 			Message: fmt.Sprintf("the topic has the partitions 0 to %d; check the number or the partitioner", n-1)}
@@ -143,18 +174,28 @@ func (t *topicState) moveSticky() {
 	t.sticky = (t.sticky + 1) % n
 }
 
-// add appends the record, for which there is room. Lock held.
-func (p *Producer) add(t *topicState, part *partition, r *Record, size int, done func(Ack, error), w *waiter) *sender {
-	changed := false
-	b := part.open
-	if b != nil && b.builder.Size()+size > t.target {
-		part.seal()
-		b, changed = nil, true
+// batchFor returns the batch that takes the next record, for which there is room, and
+// whether that is another one than before. Lock held.
+func (t *partition) batchFor(size int) (b *batch, changed bool) {
+	if b = t.open(); b != nil && b.builder.Size()+size > t.topic.target {
+		t.seal()
+		b = nil
 	}
-	if b == nil {
-		b = p.openBatch(part)
-		changed = true
+	if b != nil {
+		return b, false
 	}
+	p := t.p
+	b = p.pool.get(t.usualSize)
+	b.part, b.sender, b.opened, b.flush = t, t.sender, p.client.now(), p.flush
+	p.outstanding++
+	t.topic.open[t.index] = b
+	p.sweep.arm(p, p.sweepEvery())
+	return b, true
+}
+
+// add appends the record. It returns the sender if the caller may send in its name.
+// Lock held.
+func (b *batch) add(p *Producer, r *Record, done func(Ack, error), w *waiter, changed bool) *sender {
 	var ms int64
 	switch {
 	case !r.Timestamp.IsZero():
@@ -170,28 +211,33 @@ func (p *Producer) add(t *topicState, part *partition, r *Record, size int, done
 		headers = append(append(p.headers[:0], headers...), Header{Key: record.MessageIDHeader, Value: p.idBytes})
 		p.headers = headers
 	}
+	b.append(ms, r.Key, r.Value, headers, done, w)
+	return b.appended(changed, w != nil)
+}
+
+func (b *batch) append(ms int64, key, value []byte, headers []Header, done func(Ack, error), w *waiter) {
 	before := b.builder.Size()
-	b.builder.Append(ms, r.Key, r.Value, headers)
+	b.builder.Append(ms, key, value, headers)
+	if b.sender != nil {
+		b.sender.openBytes += b.builder.Size() - before
+	}
 	if done != nil {
 		b.entries = append(b.entries, entry{done, uint32(b.builder.Len() - 1)})
 	}
 	if w != nil {
 		b.waiters = append(b.waiters, waitEntry{w, uint32(b.builder.Len() - 1)})
 	}
-	if now := b.memory(); now != b.charged {
-		p.buffered += now - b.charged
-		b.charged = now
-	}
-	s := part.sender
-	if s == nil {
+}
+
+// appended sees to the sending after an append; changed says that the batch is a new
+// one. It returns the sender if the caller may, and wants to, send in its name.
+func (b *batch) appended(changed, direct bool) *sender {
+	s := b.sender
+	if s == nil || !changed && s.openBytes < s.eager {
 		return nil
 	}
-	s.openBytes += b.builder.Size() - before
-	if !changed && s.openBytes < s.eager {
-		return nil
-	}
-	part.makeReady()
-	if w != nil && s.mayGoDirectly() {
+	b.part.makeReady()
+	if direct && s.mayGoDirectly() {
 		s.sending = true
 		return s
 	}
@@ -199,16 +245,21 @@ func (p *Producer) add(t *topicState, part *partition, r *Record, size int, done
 	return nil
 }
 
-// openBatch starts a batch. Lock held.
-func (p *Producer) openBatch(part *partition) *batch {
-	b := p.pool.get(part.lastSize)
-	b.part, b.opened, b.flush = part, p.client.now(), p.flush
-	b.charged = b.memory()
-	p.buffered += b.charged
-	p.outstanding++
-	part.open = b
-	p.sweep.arm(p, p.sweepEvery())
-	return b
+// charge counts the batch's memory, after a record for which it had to grow. What
+// entries and waiters take meanwhile is counted then too.
+func (b *batch) charge(p *Producer) {
+	b.room = min(b.part.topic.target, b.builder.Size()+b.builder.Room())
+	now := b.memory()
+	p.buffered += now - b.charged
+	b.charged = now
+	p.noteMemory()
+}
+
+// noteMemory keeps the stage from taking more than there is room for. Lock held.
+func (p *Producer) noteMemory() {
+	if short := p.buffered > p.opts.maxBuffered; p.staged && short != p.short.Load() {
+		p.short.Store(short)
+	}
 }
 
 // roomWaiter is a send that waits for memory.
@@ -219,7 +270,7 @@ type roomWaiter struct {
 
 // fits reports whether so much more memory may be used; a single record always may.
 func (p *Producer) fits(more int64) bool {
-	return p.buffered+more <= p.opts.maxBuffered || p.buffered == 0
+	return p.buffered+more <= p.opts.maxBuffered || p.buffered == p.stageCost
 }
 
 // waitForRoom is called with the lock held and returns with it held, save for errors.
@@ -227,7 +278,7 @@ func (p *Producer) fits(more int64) bool {
 func (p *Producer) waitForRoom(ctx context.Context, topic string, need, reserved int64) (int64, error) {
 	p.unreserve(reserved)
 	if !p.opts.block {
-		p.mu.Unlock()
+		p.unlock()
 		return 0, &Error{Code: CodeBufferFull, Op: "send to", Topic: topic, Partition: -1, Retriable: true,
 			Message: fmt.Sprintf("%d bytes wait for their acknowledgement; send again when some came", p.opts.maxBuffered)}
 	}
@@ -236,7 +287,7 @@ func (p *Producer) waitForRoom(ctx context.Context, topic string, need, reserved
 	for _, s := range p.senders {
 		s.wakeIfReady() // linger is over when memory is short
 	}
-	p.mu.Unlock()
+	p.unlock()
 	select {
 	case <-w.granted:
 		p.mu.Lock()

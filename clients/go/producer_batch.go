@@ -1,6 +1,7 @@
 package sequitur
 
 import (
+	"math/bits"
 	"slices"
 	"time"
 
@@ -28,11 +29,15 @@ const (
 
 // batch is records on their way to one partition.
 type batch struct {
-	part    *partition
-	builder *record.Builder
+	// What every record needs comes first.
+	builder record.Builder
+	room    int     // size up to which records are taken without further ado
+	sender  *sender // the partition's; nil while its leader is unknown
+
+	charged int64 // counted in Producer.buffered
 	entries []entry
 	waiters []waitEntry
-	charged int64 // counted in Producer.buffered
+	part    *partition
 	opened  int64 // client clock of the first record
 	flush   uint64
 
@@ -87,35 +92,45 @@ func (b *batch) ack(index uint32) (Ack, error) {
 }
 
 // batchPool keeps batches for reuse, by the size of their memory, so that a partition
-// with little traffic does not hold a big buffer.
+// with little traffic does not hold a big buffer. Guarded by Producer.mu.
 type batchPool struct {
-	free  [len(poolClasses)][]*batch
+	free  [poolClasses][]*batch
 	bytes int64 // held by free
-	limit int64
 }
 
-// poolClasses are the smallest capacities of each class.
-var poolClasses = [...]int{0, 6 << 10, 40 << 10}
+const (
+	poolClasses  = 36      // capacities from 1 KiB up, four steps per doubling
+	smallestPool = 1 << 10 // capacity of the first class
+)
 
-func poolClass(size int) int {
-	class := 0
-	for class+1 < len(poolClasses) && size >= poolClasses[class+1] {
-		class++
+// poolClass is the class of the largest capacity that is at most size, and that
+// capacity.
+func poolClass(size int) (class, capacity int) {
+	size = max(size, smallestPool)
+	double := bits.Len(uint(size)/smallestPool) - 1 // doublings of the smallest
+	step := (size >> double) / (smallestPool / 4) % 4
+	if class = 4*double + step; class >= poolClasses {
+		class = poolClasses - 1
+		double, step = class/4, class%4
 	}
-	return class
+	return class, (smallestPool + step*smallestPool/4) << double
 }
 
-// get returns an empty batch for about so many bytes.
+// get returns an empty batch for about so many bytes and a little more.
 func (p *batchPool) get(expect int) *batch {
-	class := poolClass(expect)
-	if free := p.free[class]; len(free) > 0 {
+	class, capacity := poolClass(expect + expect/4)
+	for c := class; c < min(class+5, poolClasses); c++ {
+		free := p.free[c]
+		if len(free) == 0 {
+			continue
+		}
 		b := free[len(free)-1]
 		free[len(free)-1] = nil
-		p.free[class] = free[:len(free)-1]
+		p.free[c] = free[:len(free)-1]
 		p.bytes -= b.memory()
 		return b
 	}
-	return &batch{builder: record.NewBuilder(max(poolClasses[class], 1<<10))}
+	return &batch{builder: *record.NewBuilder(capacity)}
 }
 
 func (p *batchPool) put(b *batch) {
@@ -123,11 +138,18 @@ func (p *batchPool) put(b *batch) {
 	clear(b.entries)
 	clear(b.waiters)
 	*b = batch{builder: b.builder, entries: b.entries[:0], waiters: b.waiters[:0], duplicates: b.duplicates[:0]}
-	size := b.memory()
-	if p.bytes+size > p.limit {
-		return
-	}
-	p.bytes += size
-	class := poolClass(b.builder.Cap())
+	p.bytes += b.memory()
+	class, _ := poolClass(b.builder.Cap())
 	p.free[class] = append(p.free[class], b)
+}
+
+// drop frees the pool's memory down to so many bytes, the largest batches first.
+func (p *batchPool) drop(to int64) {
+	for class := poolClasses - 1; class >= 0 && p.bytes > to; class-- {
+		for free := p.free[class]; len(free) > 0 && p.bytes > to; free = p.free[class] {
+			p.bytes -= free[len(free)-1].memory()
+			free[len(free)-1] = nil
+			p.free[class] = free[:len(free)-1]
+		}
+	}
 }

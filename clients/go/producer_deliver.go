@@ -100,7 +100,9 @@ func (p *Producer) release(b *batch) {
 // recycle takes the memory of a batch back. Lock held.
 func (p *Producer) recycle(b *batch) {
 	p.buffered -= b.charged
+	p.noteMemory()
 	p.pool.put(b)
+	p.pool.drop(max(p.opts.maxBuffered-p.buffered, p.opts.maxBuffered/8))
 	p.grantRoom()
 }
 
@@ -110,6 +112,7 @@ func (p *Producer) failAll(err *Error) {
 		return
 	}
 	p.failure = err
+	p.endStaging()
 	for _, topic := range p.topics {
 		topic.failAll(err)
 	}
@@ -128,7 +131,7 @@ func (topic *topicState) failAll(err *Error) {
 
 // failWaiting fails the partition's batches, those in flight only if asked to.
 func (t *partition) failWaiting(err *Error, inflight bool) {
-	if t.open != nil {
+	if t.open() != nil {
 		t.seal()
 	}
 	for _, b := range t.queue {

@@ -20,7 +20,6 @@ type partition struct {
 	index  int32
 	sender *sender // of its leader; nil while unknown
 
-	open  *batch   // takes records
 	queue []*batch // closed batches in order, without a delivered outcome
 	next  int      // index in queue of the next batch to send
 	wire  int      // batches in flight, delivered ones included
@@ -46,7 +45,7 @@ type partition struct {
 	cause      error // of the last failed attempt
 
 	inReady, inFull bool // in the sender's lists
-	lastSize        int
+	usualSize       int  // of batches; shrinks slowly
 }
 
 // provenFor is how long the broker surely remembers an idle producer. After a longer
@@ -64,6 +63,12 @@ func (p *Producer) newPartition(t *topicState, i int32) *partition {
 func (t *partition) findSender() {
 	n := t.p.client.leader(t.topic.info, t.index)
 	if n == nil {
+		if t.sender != nil {
+			t.sender.openBytes -= t.openSize()
+		}
+		if b := t.open(); b != nil {
+			b.sender = nil
+		}
 		t.sender = nil
 		t.p.askMetadata(t)
 		return
@@ -79,28 +84,33 @@ func (t *partition) findSender() {
 		t.sender.openBytes -= t.openSize()
 	}
 	t.sender = s
+	if b := t.open(); b != nil {
+		b.sender = s
+	}
 	t.inReady, t.inFull, t.delayed = false, false, false
 	s.openBytes += t.openSize()
 }
 
+// open returns the batch that takes records, or nil.
+func (t *partition) open() *batch { return t.topic.open[t.index] }
+
 func (t *partition) openSize() int {
-	if t.open == nil {
-		return 0
+	if b := t.open(); b != nil {
+		return b.builder.Size() - record.HeaderSize
 	}
-	return t.open.builder.Size() - record.HeaderSize
+	return 0
 }
 
 // growth estimates the memory that one more record takes.
 func (t *partition) growth(size int) int64 {
-	b := t.open
+	b := t.open()
 	if b == nil || b.builder.Size()+size > t.topic.target {
-		return int64(max(size+record.HeaderSize, poolClasses[poolClass(t.lastSize)], 1<<10) + batchOverhead)
+		return int64(max(size+record.HeaderSize, t.usualSize, smallestPool) + batchOverhead)
 	}
-	have := b.builder.Cap()
-	if b.builder.Size()+size <= have {
+	if size <= b.builder.Room() {
 		return 0
 	}
-	return int64(max(have, size))
+	return int64(max(b.builder.Cap(), size))
 }
 
 // heldUp reports whether records would not leave soon.
@@ -108,12 +118,16 @@ func (t *partition) heldUp() bool { return t.recovering || t.delayed || t.stale 
 
 // takeOpen ends the filling of the open batch.
 func (t *partition) takeOpen() *batch {
-	b := t.open
+	b := t.open()
 	if t.sender != nil {
 		t.sender.openBytes -= t.openSize()
 	}
-	t.open = nil
-	t.lastSize = b.builder.Size()
+	t.topic.open[t.index] = nil
+	if now := b.memory(); now != b.charged { // entries and waiters
+		t.p.buffered += now - b.charged
+		b.charged = now
+	}
+	t.usualSize = max(b.builder.Size(), t.usualSize-t.usualSize/8)
 	if t.index == t.topic.sticky {
 		t.topic.moveSticky()
 	}
@@ -128,7 +142,7 @@ func (t *partition) sendable() bool {
 	if t.sender == nil || t.recovering || t.delayed || t.stale {
 		return false
 	}
-	if t.next == len(t.queue) && t.open == nil || t.wire >= t.p.opts.maxInFlight {
+	if t.next == len(t.queue) && t.open() == nil || t.wire >= t.p.opts.maxInFlight {
 		return false
 	}
 	if t.wire == 0 || t.p.opts.acks == AcksNone || t.p.rules.pipelineUnproven {
@@ -272,10 +286,13 @@ func (t *partition) answered(b *batch, r *wire.ProduceResult, after time.Duratio
 
 // again has a batch sent once more, with everything behind it.
 func (t *partition) again(b *batch, cause error, wait time.Duration) {
-	t.cause, t.wait = cause, max(t.wait, wait)
+	t.wait = max(t.wait, wait)
+	if !t.recovering || !b.gap { // a gap behind a refusal only follows from it
+		t.cause = cause
+	}
 	t.recovering = true
 	if !b.done {
-		t.p.hooks.ProduceRetried(t.topic.name, t.index, cause)
+		t.p.hooks.ProduceRetried(t.topic.name, t.index, wireError("send to", t.topic.name, t.index, cause))
 	}
 }
 

@@ -60,7 +60,10 @@ func (p *Producer) refreshOne(topic *topicState) bool {
 	if err != nil {
 		e := wireError("send to", topic.name, -1, err)
 		if e.Code == Code(wire.CodeUnknownTopic.String()) {
+			p.unstage()
 			delete(p.topics, topic.name)
+			p.stage.topic.CompareAndSwap(topic, nil)
+			topic.failure = e
 			if p.last == topic {
 				p.last = nil
 			}
@@ -91,7 +94,8 @@ func (p *Producer) refreshOne(topic *topicState) bool {
 func (topic *topicState) update(info *topicInfo, p *Producer) {
 	topic.info = info
 	for len(topic.parts) < len(info.leaders) {
-		topic.parts = append(topic.parts, nil)
+		topic.parts, topic.open = append(topic.parts, nil), append(topic.open, nil)
 	}
 	topic.setLimits(p)
+	topic.route.Store(&topicRoute{info.partitioner, int32(len(topic.parts))})
 }

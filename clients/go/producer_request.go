@@ -177,6 +177,9 @@ func (q *produceRequest) finish() {
 	}
 	q.recycle()
 	s.wakeIfReady()
+	if s.inflight == 0 && !s.awake && p.staged {
+		s.wakeUp() // to see what is staged
+	}
 	p.unlock()
 }
 

@@ -9,10 +9,10 @@ import (
 
 const (
 	// maxRequestBytes ends the gathering of batches for one produce request.
-	maxRequestBytes = 4 << 20
+	maxRequestBytes = 1 << 20
 	// eagerPerPartition is how much a partition's batch should hold on average before
 	// batches are sent ahead of an answer: each batch costs the broker some fixed work.
-	eagerPerPartition = 2 << 10
+	eagerPerPartition = 8 << 10
 )
 
 // sender sends to one broker. At any time one goroutine at most gathers, builds and
@@ -26,6 +26,7 @@ type sender struct {
 	full      fifo[*partition]
 	ready     fifo[*partition]
 	delayed   []*partition
+	round     int // entries of ready that leave without waiting for answers
 	openBytes int // of records in the open batches of its partitions
 	eager     int // openBytes from which on batches are sent ahead
 	inflight  int // requests
@@ -58,14 +59,14 @@ func (s *sender) maySend() (ok bool, linger time.Duration) {
 	if s.inflight >= s.p.opts.maxInFlight {
 		return false, 0
 	}
-	if s.full.len() > 0 || s.openBytes >= s.eager {
+	if s.full.len() > 0 || s.round > 0 || s.openBytes >= s.eager {
 		return true, 0
 	}
 	if s.inflight > 0 {
 		return false, 0
 	}
 	if s.p.opts.linger > 0 && len(s.p.room) == 0 && len(s.p.flushes) == 0 {
-		if b := s.ready.peek().open; b != nil {
+		if b := s.ready.peek().open(); b != nil {
 			linger = time.Duration(b.opened - s.p.client.now() + int64(s.p.opts.linger))
 			return linger <= 0, linger
 		}
@@ -138,6 +139,7 @@ func (s *sender) run() {
 	defer timer.Stop()
 	for {
 		p.mu.Lock()
+		p.unstage()
 		wait := s.endDelays()
 		ok, linger := s.maySend()
 		if linger > 0 && (wait == 0 || linger < wait) {
@@ -145,20 +147,21 @@ func (s *sender) run() {
 		}
 		switch {
 		case s.sending, !ok && !p.identWanted:
-			s.awake = false
-			p.mu.Unlock()
-			if !s.sleep(timer, wait) {
+			rest := p.stage.mayRest(s.inflight == 0 && !s.sending)
+			s.awake = !rest
+			p.unlock()
+			if rest && !s.sleep(timer, wait) {
 				return
 			}
 		case s.conn == nil || s.conn.dead.Load() || !p.identityReady():
-			p.mu.Unlock()
+			p.unlock()
 			if !s.prepare() {
 				return
 			}
 		default:
 			s.sending = true
 			q := s.gather()
-			p.mu.Unlock()
+			p.unlock()
 			s.transmit(q)
 			p.mu.Lock()
 			s.sending = false
@@ -175,6 +178,7 @@ func (s *sender) sleep(timer *time.Timer, wait time.Duration) bool {
 	timer.Reset(wait)
 	select {
 	case <-s.wake:
+	case <-s.p.stage.signal:
 	case <-timer.C:
 	case <-s.p.ctx.Done():
 		return false
@@ -234,7 +238,7 @@ func (s *sender) prepare() bool {
 func (s *sender) unavailable(failure *Error) {
 	for _, topic := range s.p.topics {
 		for _, t := range topic.parts {
-			if t == nil || t.sender != s || t.open == nil && len(t.queue) == 0 {
+			if t == nil || t.sender != s || t.open() == nil && len(t.queue) == 0 {
 				continue
 			}
 			t.cause = failure
@@ -251,7 +255,11 @@ func (s *sender) unavailable(failure *Error) {
 // gather takes batches for one request. The caller holds s.sending. Nil if there is
 // nothing to send.
 func (s *sender) gather() *produceRequest {
-	everything := s.inflight == 0 || s.openBytes >= s.eager
+	if s.inflight == 0 || s.openBytes >= s.eager {
+		// All that is ready now leaves, in as many requests as it takes; what becomes
+		// ready meanwhile waits for the next round.
+		s.round = s.ready.len()
+	}
 	var q *produceRequest
 	size := 0
 	for size < maxRequestBytes {
@@ -262,13 +270,14 @@ func (s *sender) gather() *produceRequest {
 			if t.sender == s {
 				t.inFull = false
 			}
-		case everything && s.ready.len() > 0:
+		case s.round > 0 && s.ready.len() > 0:
+			s.round--
 			t = s.ready.pop()
 			if t.sender == s {
 				t.inReady = false
 			}
 		default:
-			size = maxRequestBytes
+			s.round, size = 0, maxRequestBytes
 			continue
 		}
 		if t.sender != s || !t.sendable() {
@@ -287,7 +296,7 @@ func (s *sender) gather() *produceRequest {
 	}
 	s.inflight++
 	q.conn = s.conn
-	s.eager = max(s.p.opts.batchBytes, min((len(q.batches)+s.ready.len())*eagerPerPartition, int(s.p.opts.maxBuffered/4)))
+	s.eager = max(s.p.opts.batchBytes, min((len(q.batches)+s.ready.len())*eagerPerPartition, int(s.p.opts.maxBuffered/2)))
 	for _, t := range q.parts {
 		t.makeReady() // after the others: one batch of a partition per request
 	}

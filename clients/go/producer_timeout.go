@@ -59,12 +59,14 @@ func (p *Producer) expireAll() {
 	before := p.client.now() - int64(p.opts.deliveryTimeout)
 	for _, topic := range p.topics {
 		for _, t := range topic.parts {
-			if t != nil && (t.open != nil || len(t.queue) > 0) {
+			if t != nil && (t.open() != nil || len(t.queue) > 0) {
 				t.expire(before)
 			}
 		}
 	}
-	if p.outstanding > 0 {
+	// What was not needed since the last time will hardly be needed soon.
+	p.pool.drop(p.pool.bytes / 2)
+	if p.outstanding > 0 || p.pool.bytes > 0 {
 		p.sweep.arm(p, p.sweepEvery())
 	}
 }
@@ -81,7 +83,7 @@ func (t *partition) expire(before int64) {
 			expired = true
 		}
 	}
-	if t.open != nil && t.open.opened <= before {
+	if b := t.open(); b != nil && b.opened <= before {
 		t.seal()
 		t.fail(t.queue[len(t.queue)-1], t.timedOut())
 		expired = true

@@ -59,22 +59,23 @@ type journal struct {
 	onNoRoom       func()      // the disk has no room for another file: appends are to be refused
 	wantCheckpoint func()      // must not block
 
-	mu       sync.Mutex
-	wake     sync.Cond // the writer: tickets, a blank file, closing
-	keep     sync.Cond // the keeper: a file is wanted
-	queue    []ticket
-	spares   [][]ticket
-	nextSeq  uint64
-	changed  []*Partition // changed since the last capture; see Store.checkpoint
-	free     []*journalFile
-	live     []*journalFile // oldest first; the last one is being written
-	at       position
-	wantFile bool
-	noRoom   bool // there was no room for a blank file when it was tried last; retryFile makes the keeper try again
-	waiting  bool // the writer waits in next
-	closing  bool
-	ended    bool // the writer has returned
-	err      error
+	mu              sync.Mutex
+	wake            sync.Cond // the writer: tickets, a blank file, closing
+	keep            sync.Cond // the keeper: a file is wanted
+	queue           []ticket
+	spares          [][]ticket
+	nextSeq         uint64
+	changed         []*Partition // changed since the last capture; see Store.checkpoint
+	free            []*journalFile
+	live            []*journalFile // oldest first; the last one is being written
+	at              position
+	sinceCheckpoint int64 // bytes written; at a quarter of the cap one is asked for, so that it is done before the cap
+	wantFile        bool
+	noRoom          bool // there was no room for a blank file when it was tried last; retryFile makes the keeper try again
+	waiting         bool // the writer waits in next
+	closing         bool
+	ended           bool // the writer has returned
+	err             error
 
 	completer completer
 	stats     journalStats
@@ -215,6 +216,7 @@ func (j *journal) takeChanged() (position, []*Partition, uint64) {
 	defer j.mu.Unlock()
 	list := j.changed
 	j.changed = nil
+	j.sinceCheckpoint = 0
 	return j.at, list, j.nextSeq
 }
 
@@ -305,8 +307,10 @@ func (j *journal) keeper() {
 			j.wantFile = false
 			continue
 		}
+		// Sizes double after a start with a small one, so that the next is ready before the last is full.
+		size := min(j.fileSize, 2*j.live[len(j.live)-1].size)
 		j.mu.Unlock()
-		jf, err := j.createFile(j.fileSize)
+		jf, err := j.createFile(size)
 		if vfs.IsDiskFull(err) {
 			// Not final: a checkpoint gives files back, and until there is space again the store refuses appends.
 			j.mu.Lock()

@@ -103,9 +103,12 @@ func TestMissingJournalFileIsRefused(t *testing.T) {
 	fsys := vfs.NewMem(vfs.MemOptions{})
 	s, f, _ := filled(t, fsys, 10)
 	first, _ := liveFile(s)
+	s.checkpoints.running.Lock() // none is taken
 	f.appendMany(2, 1, 200<<10)
 	second, _ := liveFile(s)
 	require.NotEqual(t, first, second)
+	s.fail(errDisk)
+	s.checkpoints.running.Unlock()
 	crash(t, s)
 	require.NoError(t, fsys.Rename(first, "/away"))
 	_, err := Open("/data", smallOptions(fsys))

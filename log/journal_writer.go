@@ -175,6 +175,10 @@ func (j *journal) place(size int) (*journalFile, position, error) {
 			at := j.at
 			j.at.off += need
 			j.at.group++
+			if j.sinceCheckpoint += need; j.sinceCheckpoint >= j.maxBytes/4 {
+				j.sinceCheckpoint = 0
+				j.wantCheckpoint()
+			}
 			if len(j.free) == 0 && !j.wantFile && !j.noRoom && j.at.off > jf.size/8 {
 				j.wantFile = true
 				j.keep.Signal()
@@ -240,10 +244,6 @@ func (j *journal) beginLap() error {
 	j.mu.Lock()
 	j.live = append(j.live, jf)
 	j.at = position{lap: jf.lap, off: journalDataFrom, group: prev.group}
-	live := j.liveBytes()
 	j.mu.Unlock()
-	if live >= j.maxBytes/2 {
-		j.wantCheckpoint()
-	}
 	return nil
 }

@@ -92,7 +92,7 @@ type Options struct {
 	OnFatal func(error)      // called once, on its own goroutine, at the first failed write or sync; must not call Close
 
 	JournalFileBytes int64 // size of a journal file; default 64 MiB. One made at a start is at most 8 MiB.
-	JournalMaxBytes  int64 // most bytes of journal that recovery may have to read; default 256 MiB. Checkpoints start at half.
+	JournalMaxBytes  int64 // most bytes of journal that recovery may have to read; default 256 MiB. Checkpoints start at a quarter.
 	JournalBuffered  bool  // do not try direct writes
 
 	TailBytes    int64 // shared memory tail that serves caught-up readers; default 48 MiB; negative: none

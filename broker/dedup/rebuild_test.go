@@ -183,11 +183,18 @@ func TestRetention(t *testing.T) {
 	require.NoError(t, b.replica.Log().AdvanceStart(1, nil))
 	require.Len(t, b.mustSend(t, "a").duplicates, 1)
 	require.NoError(t, b.restart())
-	require.Zero(t, b.view.position.generation)
+	require.Zero(t, b.generation())
 	require.NoError(t, b.replica.Log().AdvanceStart(b.replica.Log().End(), nil))
 	require.Empty(t, b.mustSend(t, "a").duplicates)
-	require.Equal(t, uint32(1), b.view.position.generation)
+	require.Equal(t, uint32(1), b.generation())
 	require.Len(t, b.mustSend(t, "a").duplicates, 1)
+}
+
+// generation is that of the view's position, which its writer moves on meanwhile.
+func (b *bed) generation() uint32 {
+	b.view.mu.Lock()
+	defer b.view.mu.Unlock()
+	return b.view.position.generation
 }
 
 // Damage in the log is stepped over: ids beside it are found.

@@ -25,7 +25,8 @@ type cutter struct {
 	ln   net.Listener
 	to   func() string
 	cuts atomic.Int64
-	most int64 // bytes before a cut
+	most int64       // bytes before a cut
+	drop atomic.Bool // what the broker answers
 	wg   sync.WaitGroup
 
 	mu    sync.Mutex
@@ -75,20 +76,33 @@ func (c *cutter) accept() {
 		}
 		c.mu.Unlock()
 		c.wg.Add(2)
-		go c.pipe(in, out)
-		go c.pipe(out, in)
+		go c.pipe(in, out, out)
+		go c.pipe(out, in, &dropper{c, in})
 	}
 }
 
+// dropper swallows what is written while the proxy drops answers.
+type dropper struct {
+	c  *cutter
+	to io.Writer
+}
+
+func (d *dropper) Write(b []byte) (int, error) {
+	if d.c.drop.Load() {
+		return len(b), nil
+	}
+	return d.to.Write(b)
+}
+
 // pipe copies until its random limit, then cuts both sides.
-func (c *cutter) pipe(from, to net.Conn) {
+func (c *cutter) pipe(from, to net.Conn, w io.Writer) {
 	defer c.wg.Done()
 	defer from.Close()
 	defer to.Close()
 	limit := rand.Int64N(c.most)
-	n, _ := io.Copy(to, io.LimitReader(from, limit))
+	n, _ := io.Copy(w, io.LimitReader(from, limit))
 	if n == limit && c.cuts.Add(-1) < 0 {
-		_, _ = io.Copy(to, from)
+		_, _ = io.Copy(w, from)
 	}
 }
 

@@ -25,7 +25,7 @@ func (s *Store) recoverOnly() (*recovered, error) {
 	defer func() { s.recovering = false }()
 	var err error
 	r := &recovered{recovery: &recovery{s: s, byNumber: map[uint32]*Partition{}, changed: map[*Partition]struct{}{}, touched: map[*Partition]struct{}{}}}
-	if s.identity, _, err = loadIdentity(s.fs, s.dir); err != nil {
+	if s.identity, err = loadIdentity(s.fs, s.dir); err != nil {
 		return r, err
 	}
 	s.journal = newJournal(s.dir, s.options, s.identity.Disk)

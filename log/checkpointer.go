@@ -33,7 +33,6 @@ type checkpoints struct {
 	took  Histogram
 	count atomic.Uint64
 	bytes atomic.Int64 // size of the last one
-	last  atomic.Int64 // when, Unix nanoseconds of Options.Now
 }
 
 func (c *checkpoints) init(s *Store) {
@@ -135,7 +134,6 @@ func (c *checkpoints) once(clean bool) error {
 	}
 	c.took.Add(time.Since(began))
 	c.count.Add(1)
-	c.last.Store(s.options.Now().UnixNano())
 	return nil
 }
 

@@ -62,28 +62,28 @@ func newIdentity() Identity {
 }
 
 // loadIdentity reads the identity file, or writes a new one into a directory that holds nothing else yet.
-func loadIdentity(fsys vfs.FS, dir string) (id Identity, fresh bool, err error) {
+func loadIdentity(fsys vfs.FS, dir string) (id Identity, err error) {
 	name := filepath.Join(dir, "identity")
 	b, err := readFile(fsys, name)
 	if err == nil {
 		if id, err = decodeIdentity(b); err != nil {
-			return id, false, fmt.Errorf("%s: %w", name, err)
+			return id, fmt.Errorf("%s: %w", name, err)
 		}
-		return id, false, nil
+		return id, nil
 	}
 	if !isNotExist(err) {
-		return id, false, fmt.Errorf("read identity: %w", err)
+		return id, fmt.Errorf("read identity: %w", err)
 	}
 	for _, leftover := range []string{"checkpoint", "partitions"} {
 		if _, err := fsys.Stat(filepath.Join(dir, leftover)); err == nil {
-			return id, false, fmt.Errorf("%s holds data but no identity file; restore the file or choose another directory: %w", dir, ErrCorrupt)
+			return id, fmt.Errorf("%s holds data but no identity file; restore the file or choose another directory: %w", dir, ErrCorrupt)
 		}
 	}
 	id = newIdentity()
 	if err := writeFileAtomic(fsys, name, id.encode()); err != nil {
-		return id, false, fmt.Errorf("write identity: %w", err)
+		return id, fmt.Errorf("write identity: %w", err)
 	}
-	return id, true, nil
+	return id, nil
 }
 
 // readFile reads a whole file.

@@ -102,7 +102,7 @@ func (s *Store) open() (err error) {
 			err = errors.Join(err, s.lock.Close())
 		}
 	}()
-	if s.identity, _, err = loadIdentity(s.fs, s.dir); err != nil {
+	if s.identity, err = loadIdentity(s.fs, s.dir); err != nil {
 		return err
 	}
 	s.journal = newJournal(s.dir, s.options, s.identity.Disk)

@@ -210,16 +210,3 @@ func TestManyLapsAndRolls(t *testing.T) {
 		require.NoError(t, s.Close())
 	})
 }
-
-func TestProbeDisk(t *testing.T) {
-	dir := t.TempDir()
-	p, err := ProbeDisk(dir, 10)
-	require.NoError(t, err)
-	require.Contains(t, []string{"direct+dsync", "fdatasync"}, p.Mode)
-	require.EqualValues(t, 10, p.Flush.Count)
-	require.Positive(t, p.BytesPerSecond)
-	entries, err := vfs.OS().ReadDir(dir)
-	require.NoError(t, err)
-	require.Empty(t, entries)
-	t.Logf("%+v", p)
-}

@@ -236,6 +236,11 @@ func (c *checker) run() error {
 	if err := c.readJournal(rec); err != nil {
 		return err
 	}
+	for _, lost := range rec.cutOffs {
+		c.find(Finding{Severity: SeverityWarning, File: lost.file, Position: lost.position, Partition: lost.p.id.String(), From: lost.from, To: lost.to,
+			What: fmt.Sprintf("a batch behind the last checkpoint is unreadable (%v), the next start gives it up with the %d bytes from it on: after a power failure that is data that was not synced, else damage", lost.reason, lost.bytes),
+			Do:   "nothing if the power failed; else " + doRestore})
+	}
 	c.noteChanges(overlay)
 	return c.checkPartitions(s, false)
 }

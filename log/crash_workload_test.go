@@ -21,6 +21,7 @@ type workload struct {
 	store *Store
 	clock atomic.Int64
 	tune  func(*Options)
+	wrap  func(vfs.FS) vfs.FS // may be nil
 
 	builder *record.Builder
 	comp    *record.Compressor
@@ -79,6 +80,9 @@ func (w *workload) options(fsys vfs.FS) Options {
 		TailBytes: 16 << 10, ReserveBytes: -1, BallastBytes: -1,
 		CheckpointInterval: 1000 * time.Hour, RetentionInterval: 1000 * time.Hour,
 		ScrubInterval: -1, CompactInterval: -1,
+	}
+	if w.wrap != nil {
+		o.FS = w.wrap(fsys)
 	}
 	if w.tune != nil {
 		w.tune(&o)

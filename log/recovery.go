@@ -21,6 +21,7 @@ type recovery struct {
 	touched  map[*Partition]struct{} // their directories are looked at as well
 	compare  []byte
 	lastSeq  uint64
+	cutOffs  []cutOff
 }
 
 // recover brings the store to the state that checkpoint and journal describe, and starts the journal.

@@ -56,7 +56,12 @@ func (r *recovery) scanSegment(p *Partition, g *segment, limit int64) error {
 		b, err := w.next()
 		var bad *badBatch
 		switch {
-		case errors.Is(err, io.EOF), errors.As(err, &bad):
+		case errors.Is(err, io.EOF):
+			return nil
+		case errors.As(err, &bad):
+			if _, base, ok := nextValid(h.f, bad.position+1, size, p.end); ok && limit == maxOffset {
+				r.cutOff(p, g, bad, size, base)
+			}
 			return nil
 		case err != nil:
 			return err
@@ -65,6 +70,26 @@ func (r *recovery) scanSegment(p *Partition, g *segment, limit int64) error {
 		}
 		r.take(p, g, b)
 	}
+}
+
+// cutOff is a suffix of an unjournaled partition that is given up although something of it is readable.
+type cutOff struct {
+	p        *Partition
+	file     string
+	position int64
+	bytes    int64
+	from, to int64 // offsets [from, to) are unreadable, what follows is given up with them
+	reason   error
+}
+
+// cutOff gives up what lies behind an unreadable batch that no sync is known to have covered: after a power failure
+// that is what was not written back in order, and a log with a hole would be worse than a shorter one. It is said
+// aloud, for damage to what the flusher had synced looks the same.
+func (r *recovery) cutOff(p *Partition, g *segment, bad *badBatch, size, readable int64) {
+	c := cutOff{p, g.path(), bad.position, size - bad.position, p.end, readable, bad.reason}
+	r.cutOffs = append(r.cutOffs, c)
+	r.s.log.Warn("appends that were not synced are lost: a batch behind the last checkpoint is unreadable",
+		"partition", p.id, "file", c.file, "position", c.position, "bytes", c.bytes, "from", c.from, "reason", c.reason)
 }
 
 func (r *recovery) take(p *Partition, g *segment, b record.Batch) {

@@ -44,7 +44,7 @@ func (s *Session) NewStreamName() string {
 }
 
 // Interleave runs all contenders in turn, as many times as there are rounds (A B A B ...), so that a slow minute of the
-// machine hits all of them, and adds their results to the report in the order given. Before each round everything
+// machine hits all of them, and adds their results to the report in the order given, after a failure those of the rounds before it. Before each round everything
 // written so far is flushed to the disk, so that none pays for the one before.
 func (s *Session) Interleave(ctx context.Context, rounds int, contenders ...*Contender) (results []*Result, err error) {
 	defer func() {
@@ -55,6 +55,32 @@ func (s *Session) Interleave(ctx context.Context, rounds int, contenders ...*Con
 		}
 	}()
 	taken := make([][]Round, len(contenders))
+	failure := s.runRounds(ctx, rounds, contenders, taken)
+	s.Progress.Done()
+	first := len(s.Report.Results)
+	for i, c := range contenders {
+		if len(taken[i]) == 0 {
+			continue // only after a failure
+		}
+		version, err := c.System.Version(context.WithoutCancel(ctx))
+		if err != nil && failure == nil {
+			failure = err
+		}
+		s.Report.Add(Result{
+			Workload: c.Workload, System: c.System.Name(), Version: version,
+			Durability: c.System.Durability(c.Stream), Settings: c.Settings, Rounds: taken[i],
+		})
+	}
+	if failure != nil {
+		return nil, failure
+	}
+	for i := range contenders {
+		results = append(results, &s.Report.Results[first+i])
+	}
+	return results, nil
+}
+
+func (s *Session) runRounds(ctx context.Context, rounds int, contenders []*Contender, taken [][]Round) error {
 	for n := range max(rounds, 1) {
 		for i, c := range contenders {
 			s.Progress.Step("%s on %s, round %d of %d", c.Workload, c.System.Name(), n+1, max(rounds, 1))
@@ -62,27 +88,12 @@ func (s *Session) Interleave(ctx context.Context, rounds int, contenders ...*Con
 			awaitQuiet(ctx, s.Patience)
 			round, err := runBounded(ctx, c)
 			if err != nil {
-				return nil, fmt.Errorf("%s on %s: %w", c.Workload, c.System.Name(), err)
+				return fmt.Errorf("%s on %s: %w", c.Workload, c.System.Name(), err)
 			}
 			taken[i] = append(taken[i], round)
 		}
 	}
-	s.Progress.Done()
-	first := len(s.Report.Results)
-	for i, c := range contenders {
-		version, err := c.System.Version(ctx)
-		if err != nil {
-			return nil, err
-		}
-		s.Report.Add(Result{
-			Workload: c.Workload, System: c.System.Name(), Version: version,
-			Durability: c.System.Durability(c.Stream), Settings: c.Settings, Rounds: taken[i],
-		})
-	}
-	for i := range contenders {
-		results = append(results, &s.Report.Results[first+i])
-	}
-	return results, nil
+	return nil
 }
 
 func runBounded(ctx context.Context, c *Contender) (Round, error) {

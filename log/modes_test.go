@@ -2,6 +2,7 @@ package log
 
 import (
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -145,20 +146,21 @@ func (c Config) withoutDefaults(like Config) Config {
 
 func TestRetention(t *testing.T) {
 	both(t, func(t *testing.T, dir string, o Options) {
-		now := time.Unix(1, 0)
-		o.Now = func() time.Time { return now }
+		var now atomic.Int64 // Unix nanoseconds; the store's goroutines read it too
+		now.Store(1e9)
+		o.Now = func() time.Time { return time.Unix(0, now.Load()) }
 		for _, mode := range []FsyncMode{FsyncAlways, FsyncNever} {
 			id := testID(uint32(mode))
 			s := openStore(t, dir, o)
 			c := Config{Fsync: mode, SegmentBytes: 10 << 10, RetentionBytes: 50 << 10}
 			require.NoError(t, s.Create(Spec{ID: id, Config: c}))
 			f := newProducer(t, partition(t, s, id))
-			f.now = now.UnixNano()
+			f.now = now.Load()
 			var want []byte
 			fill := func() {
 				t.Helper()
 				want = append(want, f.appendMany(40, 2, 1000)...)
-				now = time.Unix(0, f.now)
+				now.Store(f.now)
 			}
 			check := func() {
 				t.Helper()
@@ -187,14 +189,14 @@ func TestRetention(t *testing.T) {
 			s.Retain()
 			require.Equal(t, st.Start, f.p.Start())
 			middle := f.p.End()
-			now = now.Add(50 * time.Minute)
-			f.now = now.UnixNano()
+			now.Add(int64(50 * time.Minute))
+			f.now = now.Load()
 			fill()
-			now = now.Add(20 * time.Minute)
+			now.Add(int64(20 * time.Minute))
 			s.Retain()
 			check()
 			require.InDelta(t, middle, f.p.Start(), 20)
-			now = now.Add(2 * time.Hour)
+			now.Add(int64(2 * time.Hour))
 			s.Retain()
 			require.Equal(t, f.p.End(), f.p.Start(), "the active segment expires too")
 			require.Zero(t, f.p.Stat().Bytes)

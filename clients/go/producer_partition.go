@@ -137,12 +137,15 @@ func (t *partition) takeOpen() *batch {
 // seal queues the open batch because it is full.
 func (t *partition) seal() { t.queue = append(t.queue, t.takeOpen()) }
 
-// sendable reports whether the next batch may leave now.
+// sendable reports whether the next batch may leave now. Invariant: from the oldest
+// batch that is not acknowledged to the youngest sent there are at most maxInFlight,
+// also where those between are acknowledged: the broker remembers only the last ones,
+// and must know the oldest as a repeat when it comes again.
 func (t *partition) sendable() bool {
 	if t.sender == nil || t.recovering || t.delayed || t.stale {
 		return false
 	}
-	if t.next == len(t.queue) && t.open() == nil || t.wire >= t.p.opts.maxInFlight {
+	if t.next == len(t.queue) && t.open() == nil || t.next >= t.p.opts.maxInFlight {
 		return false
 	}
 	if t.wire == 0 || t.p.opts.acks == AcksNone || t.p.rules.pipelineUnproven {

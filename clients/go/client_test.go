@@ -114,7 +114,10 @@ func TestCircuitBreakerCloses(t *testing.T) {
 func TestRequestTimeout(t *testing.T) {
 	s := startServer(t)
 	s.create("orders", config(1))
-	c := connect(t, s.addr(), WithRequestTimeout(30*time.Millisecond), WithRetryBackoff(time.Millisecond, 5*time.Millisecond))
+	c := connect(t, s.addr(), WithRequestTimeout(50*time.Millisecond), WithRetryBackoff(time.Millisecond, 5*time.Millisecond))
+	for c.meta.topic("orders") == nil { // a slow machine may need more than the timeout
+		_, _ = c.topic(t.Context(), "test", "orders")
+	}
 	p := newProducer(t, c)
 	once := true
 	s.set(func() {

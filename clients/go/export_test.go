@@ -6,6 +6,9 @@ var (
 	NewHistory  = newHistory
 )
 
+func (p *Producer) EndDelivery() { p.endDelivery() }
+func (c *Client) DropSilent()    { c.dropSilent() }
+
 func (c *cutter) Addr() string  { return c.addr() }
 func (c *cutter) Drop(on bool)  { c.drop.Store(on) }
 func (c *cutter) CutsLeft() int { return int(c.cuts.Load()) }

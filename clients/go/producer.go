@@ -91,6 +91,8 @@ type rules struct {
 	pipelineUnproven bool // send ahead though the broker may not know the producer
 	renumberRetries  bool // retry under new numbers
 	keepEpoch        bool // go on under the old epoch after an unknown outcome
+	// let the broker's memory of batches run out before the oldest is acknowledged
+	countInFlightOnly bool
 }
 
 // identity is the producer id and epoch that batches are numbered under; id 0: none.

@@ -145,7 +145,11 @@ func (t *partition) sendable() bool {
 	if t.sender == nil || t.recovering || t.delayed || t.stale {
 		return false
 	}
-	if t.next == len(t.queue) && t.open() == nil || t.next >= t.p.opts.maxInFlight {
+	window := t.next
+	if t.p.rules.countInFlightOnly {
+		window = t.wire
+	}
+	if t.next == len(t.queue) && t.open() == nil || window >= t.p.opts.maxInFlight {
 		return false
 	}
 	if t.wire == 0 || t.p.opts.acks == AcksNone || t.p.rules.pipelineUnproven {

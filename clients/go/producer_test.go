@@ -2,8 +2,10 @@ package sequitur
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"maps"
+	"math"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -172,18 +174,23 @@ func TestFencing(t *testing.T) {
 func TestSuccessorIsNotFencedByTimeout(t *testing.T) {
 	s := startServer(t)
 	s.create("orders", config(1))
-	c := connect(t, s.addr(), WithRequestTimeout(100*time.Millisecond), WithRetryBackoff(time.Millisecond, 5*time.Millisecond))
-	old := newProducer(t, c, WithName("billing"), WithDeliveryTimeout(50*time.Millisecond))
+	c := connect(t, s.addr(), WithRetryBackoff(time.Millisecond, 5*time.Millisecond))
+	old := newProducer(t, c, WithName("billing"))
 	s.set(func() { s.mute = true })
-	_, err := old.Send(t.Context(), Record{Topic: "orders", Value: []byte("s/1")})
-	require.ErrorIs(t, err, ErrTimeout)
+	timedOut := make(chan error)
+	go func() {
+		_, err := old.Send(t.Context(), Record{Topic: "orders", Value: []byte("s/1")})
+		timedOut <- err
+	}()
+	s.waitFor(func() bool { return s.topics["orders"].parts[0].end == 1 })
+	old.endDelivery()
+	require.ErrorIs(t, <-timedOut, ErrTimeout)
 	s.set(func() { s.mute = false })
 	fresh := newProducer(t, c, WithName("billing"))
-	_, err = fresh.Send(t.Context(), Record{Topic: "orders", Value: []byte("s/2")})
+	_, err := fresh.Send(t.Context(), Record{Topic: "orders", Value: []byte("s/2")})
 	require.NoError(t, err)
-	for err = ErrTimeout; errors.Is(err, ErrTimeout); {
-		_, err = old.Send(t.Context(), Record{Topic: "orders", Value: []byte("s/3")})
-	}
+	c.dropSilent() // only now the old one learns that its batch needs a new epoch
+	_, err = old.Send(t.Context(), Record{Topic: "orders", Value: []byte("s/3")})
 	require.ErrorIs(t, err, ErrProducerFenced)
 	_, err = fresh.Send(t.Context(), Record{Topic: "orders", Value: []byte("s/4")})
 	require.NoError(t, err)
@@ -303,6 +310,29 @@ func TestBoundedMemory(t *testing.T) {
 	require.NoError(t, full.Close(t.Context()))
 	require.Zero(t, blocks.buffered)
 	require.Zero(t, full.buffered)
+}
+
+// endDelivery ends the delivery timeout of everything that waits.
+func (p *Producer) endDelivery() {
+	p.mu.Lock()
+	defer p.unlock()
+	for _, topic := range p.topics {
+		for _, t := range topic.parts {
+			if t != nil {
+				t.expire(p.client.now())
+			}
+		}
+	}
+}
+
+// dropSilent ends the request timeout of everything that waits.
+func (c *Client) dropSilent() {
+	c.mu.Lock()
+	conns := slices.Collect(maps.Keys(c.conns))
+	c.mu.Unlock()
+	for _, k := range conns {
+		k.overdue(math.MaxInt64)
+	}
 }
 
 // waitUntil polls a state of the producer that nothing signals.

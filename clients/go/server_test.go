@@ -375,6 +375,9 @@ func (s *testServer) appendBatch(part wire.ProducePart, b record.Batch, result *
 			}
 		}
 		result.Code = wire.CodeSequenceGap
+		if int32(b.BaseSequence()-known.next) < 0 {
+			result.Code = wire.CodeStaleSequence
+		}
 		return
 	}
 	b.Stamp(p.end, 1, time.Now().UnixNano())

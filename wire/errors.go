@@ -37,6 +37,7 @@ const (
 	CodeUnauthorized       Code = 23
 	CodeUnsupported        Code = 24
 	CodeStaleSequence      Code = 25
+	CodeOffsetNotAvailable Code = 26
 )
 
 // ErrorInfo is one row of the error table.
@@ -78,6 +79,7 @@ var errorTable = [...]ErrorInfo{
 	{CodeUnauthorized, "UNAUTHORIZED", false, "the credentials are missing, wrong or do not allow this"},
 	{CodeUnsupported, "UNSUPPORTED", false, "this broker does not have the feature asked for"},
 	{CodeStaleSequence, "STALE_SEQUENCE", false, "the batch repeats a sequence older than the broker remembers; it is not stored again, and it is unknown which offset it got"},
+	{CodeOffsetNotAvailable, "OFFSET_NOT_YET_AVAILABLE", true, "this replica does not have the offset as committed yet; ask again, or ask the leader"},
 }
 
 func (c Code) info() ErrorInfo {
@@ -157,6 +159,7 @@ var (
 	ErrUnauthorized       = &Error{Code: CodeUnauthorized}
 	ErrUnsupported        = &Error{Code: CodeUnsupported}
 	ErrStaleSequence      = &Error{Code: CodeStaleSequence}
+	ErrOffsetNotAvailable = &Error{Code: CodeOffsetNotAvailable}
 )
 
 // CodeOf returns the code of an error: CodeNone for nil, CodeUnknown for an

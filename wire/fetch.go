@@ -11,8 +11,11 @@ type FetchRequest struct {
 	Parts     []FetchPart
 }
 
-// FetchVerify in FetchRequest.Flags: the broker checks the CRCs before it serves.
-const FetchVerify uint8 = 1 << 0
+// Bits of FetchRequest.Flags.
+const (
+	FetchVerify       uint8 = 1 << 0 // the broker checks the CRCs before it serves
+	FetchFromFollower uint8 = 1 << 1 // a follower may serve what it knows as committed
+)
 
 // FetchPart wants one partition from an offset.
 type FetchPart struct {

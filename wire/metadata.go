@@ -1,5 +1,7 @@
 package wire
 
+import "slices"
+
 // MetadataRequest asks who leads what.
 type MetadataRequest struct {
 	Topics []string // empty: all topics, internal ones included
@@ -17,6 +19,7 @@ type MetadataResponse struct {
 type BrokerMetadata struct {
 	ID   uint32
 	Addr string // host:port of the native protocol
+	Rack string // failure domain, empty if none is configured
 }
 
 // TopicMetadata describes one topic. Unless Code is CodeNone only Code and Name
@@ -77,7 +80,32 @@ func (m *MetadataResponse) AppendTo(dst []byte) []byte {
 	for i := range m.Topics {
 		dst = m.Topics[i].appendTo(dst)
 	}
+	return m.appendRacks(dst)
+}
+
+// appendRacks appends the racks in the order of the brokers, behind everything that
+// older decoders read; an empty array if there are none.
+func (m *MetadataResponse) appendRacks(dst []byte) []byte {
+	if !slices.ContainsFunc(m.Brokers, func(b BrokerMetadata) bool { return b.Rack != "" }) {
+		return appendCount(dst, 0)
+	}
+	dst = appendCount(dst, len(m.Brokers))
+	for i := range m.Brokers {
+		dst = appendString(dst, m.Brokers[i].Rack)
+	}
 	return dst
+}
+
+func (m *MetadataResponse) readRacks(r *reader) {
+	n := r.items(1)
+	if n != 0 && n != len(m.Brokers) {
+		r.fail("%d racks for %d brokers", n, len(m.Brokers))
+		n = 0
+	}
+	for i := range n {
+		m.Brokers[i].Rack = r.str()
+	}
+	r.endItems()
 }
 
 // Decode reads the message.
@@ -96,6 +124,7 @@ func (m *MetadataResponse) Decode(b []byte) error {
 			m.Topics[i].read(&r)
 		}
 		r.endItems()
+		m.readRacks(&r)
 	}
 	return r.finish("metadata response")
 }

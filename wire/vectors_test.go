@@ -56,7 +56,7 @@ func samples() []struct {
 		{"hello refused", &HelloResponse{Status: Status{Code: CodeUnsupportedVersion, Message: "the client speaks versions 3..4, the broker 1..1"}}, nil},
 		{"metadata of all topics", &MetadataRequest{}, nil},
 		{"metadata of two topics", &MetadataRequest{Topics: []string{"orders", "payments"}}, nil},
-		{"metadata answered", &MetadataResponse{Brokers: []BrokerMetadata{{1, "127.0.0.1:7650"}, {2, "[::1]:7650"}}, Controller: 1, Topics: []TopicMetadata{metadata, {Code: CodeUnknownTopic, Name: "payments", Config: TopicConfig{}}}}, nil},
+		{"metadata answered", &MetadataResponse{Brokers: []BrokerMetadata{{1, "127.0.0.1:7650", "a"}, {2, "[::1]:7650", ""}}, Controller: 1, Topics: []TopicMetadata{metadata, {Code: CodeUnknownTopic, Name: "payments", Config: TopicConfig{}}}}, nil},
 		{"produce to two partitions", &ProduceRequest{Acks: AcksQuorum, TimeoutMs: 30_000, Parts: []ProducePart{{topic, 0, 3}, {topic, 300, 5}}}, []byte("AAABBBBB")},
 		{"produce answered", &ProduceResponse{Parts: []ProduceResult{
 			{BaseOffset: 1 << 40, AppendTime: 1_700_000_000_123_456_789},

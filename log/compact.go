@@ -132,6 +132,7 @@ type compaction struct {
 	now      int64
 	limit    int64
 	from     int64      // everything below is clean
+	dirty    int64      // bytes of segments above
 	segments []*segment // sealed and below the limit, ascending
 	ends     []int64    // offsets after them
 	skipped  int64      // offset of the first segment that was left alone because of damage
@@ -143,7 +144,8 @@ type compaction struct {
 	reader  record.Reader
 	inflate *record.Decompressor
 	rewrite record.Rewriter
-	kept    bool // a tombstone stays that a later round may remove
+	surveys map[*segment]survey // of the present pass
+	kept    bool                // a tombstone stays that a later round may remove
 }
 
 var errCompactionStopped = errors.New("stopped")
@@ -156,7 +158,7 @@ func (p *Partition) compactRound(force bool) error {
 	}
 	c.inflate = record.NewDecompressor()
 	defer c.inflate.Close()
-	c.keys = newKeyMap(compactKeyBytes)
+	c.keys = newKeyMap(c.keyBytes())
 	p.s.counters.compact.rounds.Add(1)
 	// What supersedes a record must not be lost after it: an unjournaled partition's segments are not durable by now.
 	if err := p.s.syncSegments(c.unsynced()); err != nil {
@@ -180,6 +182,14 @@ func (p *Partition) compactRound(force bool) error {
 		c.keys.clear()
 	}
 	return c.advanceHorizon()
+}
+
+// keyBytes is the memory of the key map: no more than there can be keys. What is too little costs another pass.
+func (c *compaction) keyBytes() int64 {
+	if n := c.s.options.switches.keyBytes; n > 0 {
+		return n
+	}
+	return min(compactKeyBytes, max(2*c.dirty, 4<<10))
 }
 
 // unsynced lists what is not durable of the segments, and of the directories that lead to them.
@@ -221,7 +231,7 @@ func (p *Partition) beginCompaction(force bool) *compaction {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c := &compaction{p: p, s: p.s, config: p.config, now: p.s.options.Now().UnixNano(), from: p.compact.clean, skipped: maxOffset, throttle: p.s.newThrottle(p.s.options.CompactRate)}
-	var total, dirty int64
+	var total int64
 	for i, g := range p.segments[:max(len(p.segments)-1, 0)] {
 		end := p.segments[i+1].base
 		if end > limit {
@@ -229,7 +239,7 @@ func (p *Partition) beginCompaction(force bool) *compaction {
 		}
 		c.segments, c.ends, c.limit = append(c.segments, g), append(c.ends, end), end
 		if total += g.size; end > c.from {
-			dirty += g.size
+			c.dirty += g.size
 		}
 	}
 	h := p.compact.horizon
@@ -237,7 +247,7 @@ func (p *Partition) beginCompaction(force bool) *compaction {
 	if due {
 		c.dropping = h
 	}
-	if len(c.segments) == 0 || !force && dirty*2 < total-dirty && !(due && p.compact.pending) || dirty == 0 && !due {
+	if len(c.segments) == 0 || !force && c.dirty*2 < total-c.dirty && !(due && p.compact.pending) || c.dirty == 0 && !due {
 		return nil
 	}
 	if p.s.reserve.full.Load() {
@@ -292,6 +302,7 @@ func (c *compaction) advanceHorizon() error {
 
 // clean rewrites the segments that hold something removable, and joins neighbours that fit one file.
 func (c *compaction) clean(upto int64) error {
+	c.surveys = map[*segment]survey{}
 	for i := 0; i < len(c.segments) && c.segments[i].base < upto; {
 		run, err := c.run(i, upto)
 		if err != nil {
@@ -312,27 +323,32 @@ func (c *compaction) clean(upto int64) error {
 	return nil
 }
 
-// run returns the segments from i on to be rewritten together; none if the first one may stay as it is.
+// survey is what a look at a segment found out.
+type survey struct {
+	live    int64 // bytes that would stay, about
+	dirty   bool  // something would go
+	damaged bool
+}
+
+// run returns the segments from i on to be rewritten together; none if the first one may stay as it is. A segment
+// that nothing would go from is rewritten only to be joined with others, if it is small.
 func (c *compaction) run(i int, upto int64) ([]*segment, error) {
 	var size int64
 	dirty := false
 	n := i
 	for ; n < len(c.segments) && c.segments[n].base < upto; n++ {
-		g := c.segments[n]
-		if n > i && (size+g.size > c.config.SegmentBytes || c.ends[n]-c.segments[i].base > maxSegmentOffsets) {
-			break
-		}
-		has, err := c.removable(g, c.ends[n])
-		var bad *badBatch
-		if errors.As(err, &bad) || isNotExist(err) {
-			c.skipped = min(c.skipped, g.base)
-			break
-		}
+		v, err := c.survey(c.segments[n], c.ends[n])
 		if err != nil {
 			return nil, err
 		}
-		dirty = dirty || has
-		size += g.size
+		if v.damaged || !v.dirty && v.live > c.config.SegmentBytes/2 {
+			break
+		}
+		if n > i && (size+v.live > c.config.SegmentBytes || c.ends[n]-c.segments[i].base > maxSegmentOffsets) {
+			break
+		}
+		dirty = dirty || v.dirty
+		size += v.live
 	}
 	if n == i || n == i+1 && !dirty {
 		return nil, nil
@@ -340,43 +356,56 @@ func (c *compaction) run(i int, upto int64) ([]*segment, error) {
 	return c.segments[i:n], nil
 }
 
-// removable reports whether something of the segment would go. It reads all of it, so that damage is found before
-// anything is rewritten.
-func (c *compaction) removable(g *segment, end int64) (found bool, err error) {
-	kept := c.kept
-	err = c.batches(g, false, 0, func(b record.Batch) error {
-		if found {
-			return nil // only the checksums are of interest
-		}
-		if b.Count() == 0 {
-			found = !c.keepsHeader(b, end)
-			return nil
-		}
-		if !mayCompact(b) {
-			return nil
-		}
-		if err := c.reader.Reset(b, c.inflate, storedLimits()); err != nil {
-			return &badBatch{0, err}
-		}
-		var rec record.Record
-		for {
-			ok, err := c.reader.Next(&rec)
-			if err != nil {
-				return &badBatch{0, err}
-			}
-			if !ok {
-				return nil
-			}
-			if !c.keeps(b, &rec) {
-				found = true
-				return nil
-			}
-		}
-	})
-	if found {
-		c.kept = kept // the rewriting looks at all records
+// survey looks at all of a segment, so that damage is found before anything is rewritten, once in a pass.
+func (c *compaction) survey(g *segment, end int64) (survey, error) {
+	if v, ok := c.surveys[g]; ok {
+		return v, nil
 	}
-	return found, err
+	var v survey
+	err := c.batches(g, false, 0, func(b record.Batch) error {
+		live, err := c.liveBytes(b, end)
+		v.dirty = v.dirty || live < int64(len(b))
+		v.live += live
+		return err
+	})
+	var bad *badBatch
+	if errors.As(err, &bad) || isNotExist(err) {
+		c.skipped = min(c.skipped, g.base)
+		v, err = survey{damaged: true}, nil
+	}
+	if err == nil {
+		c.surveys[g] = v
+	}
+	return v, err
+}
+
+// liveBytes is about how much of a batch stays.
+func (c *compaction) liveBytes(b record.Batch, end int64) (int64, error) {
+	whole := int64(len(b))
+	if b.Count() == 0 && !b.Attributes().Control() && !c.keepsHeader(b, end) {
+		return 0, nil
+	}
+	if !mayCompact(b) {
+		return whole, nil
+	}
+	if err := c.reader.Reset(b, c.inflate, storedLimits()); err != nil {
+		return 0, &badBatch{0, err}
+	}
+	var rec record.Record
+	for kept := int64(0); ; {
+		ok, err := c.reader.Next(&rec)
+		switch {
+		case err != nil:
+			return 0, &badBatch{0, err}
+		case ok && c.keeps(b, &rec):
+			kept++
+		case ok:
+		case kept == 0 && !c.keepsHeader(b, end):
+			return 0, nil
+		default:
+			return record.HeaderSize + (whole-record.HeaderSize)*kept/int64(b.Count()), nil
+		}
+	}
 }
 
 // keepsHeader decides about a batch without records. end is the offset after its segment.

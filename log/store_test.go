@@ -31,6 +31,9 @@ func openStore(t testing.TB, dir string, o Options) *Store {
 	t.Helper()
 	s, err := Open(dir, o)
 	require.NoError(t, err)
+	if o.FS != nil {
+		checkAtEnd(t, o.FS, dir)
+	}
 	return s
 }
 

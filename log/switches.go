@@ -6,6 +6,7 @@ type switches struct {
 	sameSalt     bool         // journal laps are not told apart: neither by salt nor by lap number
 	lateSnapshot bool         // snapshots are taken after the state that a checkpoint captures
 	noRoom       func(*Store) // called when the journal has found no room for a file
+	keyBytes     int64        // memory of compaction's key map
 }
 
 // identify sets what tells the groups of this use of a file from those of other uses.

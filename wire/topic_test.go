@@ -3,6 +3,8 @@ package wire
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -133,6 +135,33 @@ func TestTopicFieldSet(t *testing.T) {
 		require.ErrorIs(t, err, ErrInvalidConfig, c)
 		require.ErrorContains(t, err, c.field)
 		require.Equal(t, DefaultTopicConfig(), config, "a bad value changes nothing")
+	}
+}
+
+// The range that a refused value is told is the one that Validate enforces.
+func TestTopicFieldNamesItsRange(t *testing.T) {
+	for field, says := range map[string]string{
+		"partitions": "from 1 to 65536", "virtual-nodes": "from 1 to 4096", "replication-factor": "from 1 to 15",
+		"segment-bytes": "from 1048576 to 1073741824", "max-batch-bytes": "from 1024 to 8388608", "retention-bytes": "from 0 to 4611686018427387904",
+	} {
+		f, _ := LookupTopicField(field)
+		config := DefaultTopicConfig()
+		require.ErrorContains(t, f.Set(&config, "many"), says)
+		var least, most uint64
+		_, err := fmt.Sscanf(says, "from %d to %d", &least, &most)
+		require.NoError(t, err)
+		try := func(n uint64) error {
+			config := DefaultTopicConfig()
+			config.SegmentBytes, config.MaxBatchBytes = MaxSegmentBytes, MinBatchBytes
+			if err := f.Set(&config, strconv.FormatUint(n, 10)); err != nil {
+				return err
+			}
+			return config.Validate()
+		}
+		require.NoError(t, try(least), field)
+		require.NoError(t, try(most), field)
+		require.ErrorIs(t, try(least-1), ErrInvalidConfig, field)
+		require.ErrorIs(t, try(most+1), ErrInvalidConfig, field)
 	}
 }
 

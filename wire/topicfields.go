@@ -112,20 +112,20 @@ func (c TopicConfig) String() string {
 // TopicFields lists the fields of TopicConfig in their declared order.
 func TopicFields() []TopicField {
 	fields := []TopicField{
-		number("partitions", "number of partitions; records of one key stay in one partition", func(c *TopicConfig) *uint32 { return &c.Partitions }),
+		number("partitions", 1, MaxPartitions, "number of partitions; records of one key stay in one partition", func(c *TopicConfig) *uint32 { return &c.Partitions }),
 		enum("partitioner", partitionerNames, "how a key finds its partition: by hash, by key range, or by a consistent-hash ring", func(c *TopicConfig) *Partitioner { return &c.Partitioner }),
 		splitsField(),
-		number("virtual-nodes", "partitioner ring: points of each partition on the ring; more spread keys more evenly", func(c *TopicConfig) *uint32 { return &c.VirtualNodes }),
-		number("replication-factor", "number of brokers which hold each partition", func(c *TopicConfig) *uint16 { return &c.ReplicationFactor }),
+		number("virtual-nodes", 1, MaxVirtualNodes, "partitioner ring: points of each partition on the ring; more spread keys more evenly", func(c *TopicConfig) *uint32 { return &c.VirtualNodes }),
+		number("replication-factor", 1, MaxReplicas, "number of brokers which hold each partition", func(c *TopicConfig) *uint16 { return &c.ReplicationFactor }),
 		enum("fsync", fsyncNames, "when appends reach the disk: always (before the acknowledgement), interval (within fsync-interval after it), never (when the operating system likes)", func(c *TopicConfig) *Fsync { return &c.Fsync }),
 		span("fsync-interval", "fsync interval: the longest time for which acknowledged records may be lost by a power failure", func(c *TopicConfig) *time.Duration { return &c.FsyncInterval }),
 		span("retention-time", "records are deleted this long after they were appended; 0 keeps them forever", func(c *TopicConfig) *time.Duration { return &c.RetentionTime }),
-		size("retention-bytes", "each partition keeps at least this many bytes of its newest records and deletes older segments; 0 is unlimited", func(c *TopicConfig) *uint64 { return &c.RetentionBytes }),
+		size("retention-bytes", 0, 1<<62, "each partition keeps at least this many bytes of its newest records and deletes older segments; 0 is unlimited", func(c *TopicConfig) *uint64 { return &c.RetentionBytes }),
 		enum("cleanup", cleanupNames, "how old records leave: delete (by retention) or compact (the last record of each key stays)", func(c *TopicConfig) *Cleanup { return &c.Cleanup }),
-		size("segment-bytes", "size at which a segment file is closed and the next one begins; retention and compaction work on closed segments", func(c *TopicConfig) *uint32 { return &c.SegmentBytes }),
+		size("segment-bytes", MinSegmentBytes, MaxSegmentBytes, "size at which a segment file is closed and the next one begins; retention and compaction work on closed segments", func(c *TopicConfig) *uint32 { return &c.SegmentBytes }),
 		span("tombstone-retention", "cleanup compact: how long a record without a value stays after it was appended, so that readers see the deletion", func(c *TopicConfig) *time.Duration { return &c.TombstoneRetention }),
 		span("dedup-window", "how long the id of a message is remembered, so that the same id sent again is not stored twice; 0 is off", func(c *TopicConfig) *time.Duration { return &c.DedupWindow }),
-		size("max-batch-bytes", "largest batch which is accepted, as sent (after compression)", func(c *TopicConfig) *uint32 { return &c.MaxBatchBytes }),
+		size("max-batch-bytes", MinBatchBytes, MaxBatchBytes, "largest batch which is accepted, as sent (after compression)", func(c *TopicConfig) *uint32 { return &c.MaxBatchBytes }),
 		enum("ordering", orderingNames, "the order which readers see: partition (per partition); total and causal are not supported yet", func(c *TopicConfig) *Ordering { return &c.Ordering }),
 	}
 	const fixed = MaskPartitions | MaskPartitioner | MaskSplits | MaskVirtualNodes | MaskReplicationFactor | MaskOrdering
@@ -137,14 +137,15 @@ func TopicFields() []TopicField {
 	return fields
 }
 
-func number[T uint16 | uint32](name, doc string, at func(*TopicConfig) *T) TopicField {
+// number is a field of least to most, which Validate enforces and texts name.
+func number[T uint16 | uint32](name string, least, most uint64, doc string, at func(*TopicConfig) *T) TopicField {
 	return TopicField{
 		Name: name, Type: "number", Doc: doc,
 		get: func(c *TopicConfig) string { return strconv.FormatUint(uint64(*at(c)), 10) },
 		set: func(c *TopicConfig, s string) error {
 			v, err := strconv.ParseUint(s, 10, 64)
 			if err != nil || v > uint64(^T(0)) {
-				return invalid(name, "must be a number from 0 to %d, is %q", uint64(^T(0)), s)
+				return invalid(name, "must be a number from %d to %d, is %q", least, most, s)
 			}
 			*at(c) = T(v)
 			return nil
@@ -153,14 +154,14 @@ func number[T uint16 | uint32](name, doc string, at func(*TopicConfig) *T) Topic
 	}
 }
 
-func size[T uint32 | uint64](name, doc string, at func(*TopicConfig) *T) TopicField {
-	f := number[uint32](name, doc, nil)
+func size[T uint32 | uint64](name string, least, most uint64, doc string, at func(*TopicConfig) *T) TopicField {
+	f := number[uint32](name, least, most, doc, nil)
 	f.Type = "bytes"
 	f.get = func(c *TopicConfig) string { return strconv.FormatUint(uint64(*at(c)), 10) }
 	f.set = func(c *TopicConfig, s string) error {
 		v, ok := parseSize(s)
 		if !ok || v > uint64(^T(0)) {
-			return invalid(name, "must be a number of bytes up to %d, such as 65536, 64KiB, 16MiB or 1GiB, is %q", uint64(^T(0)), s)
+			return invalid(name, "must be a number of bytes from %d to %d, such as 65536, 64KiB, 16MiB or 1GiB, is %q", least, most, s)
 		}
 		*at(c) = T(v)
 		return nil

@@ -141,6 +141,9 @@ func (f *produceFlags) key(cmd *cobra.Command) (lines.Key, error) {
 		}
 		return key, nil
 	case byField:
+		if f.delimiter == "" && cmd.Flags().Changed("delimiter") {
+			return nil, usagef("for example: --delimiter , or leave it out to separate fields by runs of blanks", "--delimiter is empty")
+		}
 		delimiter, err := format.Unescape(f.delimiter)
 		if err != nil {
 			return nil, usagef("", "--delimiter: %v", err)

@@ -93,6 +93,10 @@ func (r *produceRun) outcome(a *account, why error) error {
 	f := *r.c.explain(cause)
 	if r.failure != nil && cause == r.failure {
 		f.what = fmt.Sprintf("line %d was not acknowledged: %s", r.firstFailed, f.what)
+		if errors.Is(cause, sequitur.ErrBatchTooLarge) { // only the broker knows what compression leaves
+			f.what += fmt.Sprintf("; topic %s takes batches of %s (max-batch-bytes), compressed", r.topic, sizeText(uint64(r.batchLimit)))
+			f.todo = r.raiseLimit()
+		}
 		var remote *sequitur.Error
 		if errors.As(cause, &remote) && remote.MaybeDone {
 			f.todo = strings.TrimSpace(f.todo + "\nits outcome is unknown: the failed records may have been stored all the same")

@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	// recordOverhead bounds what a batch needs for a record besides its key, its
-	// value and its headers.
-	recordOverhead = 256
+	// compressibleLine is the longest line that is read where lines are
+	// compressed: no batch may hold more, whatever it is compressed to.
+	compressibleLine = 64 << 20
 	// stopTimeout bounds the wait for acknowledgements after Ctrl-C.
 	stopTimeout = 10 * time.Second
 	// countTimeout bounds the counting of lines that were not sent, where the
@@ -29,6 +29,8 @@ type produceRun struct {
 	c        *cli
 	producer *sequitur.Producer
 	tickets  sync.Pool
+
+	batchLimit int // of the topic, as sent
 
 	mu          sync.Mutex
 	began       time.Time
@@ -142,6 +144,9 @@ func (r *produceRun) send(ctx context.Context, in *lines.Reader) error {
 			if ctx.Err() != nil {
 				return whyStopped(ctx) // while it waited for room
 			}
+			if errors.Is(err, sequitur.ErrBatchTooLarge) {
+				return r.tooLarge(in.Number()) // with its key and headers; nothing of it was sent
+			}
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			r.sent++
@@ -160,11 +165,26 @@ func (r *produceRun) send(ctx context.Context, in *lines.Reader) error {
 func (r *produceRun) lineError(err error) error {
 	var long *lines.TooLongError
 	if errors.As(err, &long) {
-		return fail(exitFailure, fmt.Sprintf("line %d and what follows was not sent\nraise the limit with: %s topic alter %s --max-batch-bytes N",
-			long.Line, r.c.invoked(), r.topic),
-			"line %d is longer than the %d bytes that topic %s takes", long.Line, long.Limit, r.topic)
+		return r.tooLarge(long.Line)
 	}
 	return fmt.Errorf("read the input: %w", err)
+}
+
+// tooLarge says that a line does not fit, judged as the broker does: by the
+// batch that carries it.
+func (r *produceRun) tooLarge(line int64) error {
+	todo := fmt.Sprintf("line %d and what follows was not sent", line)
+	if r.codec != sequitur.CodecNone {
+		return fail(exitFailure, todo+"\nsplit the line", "line %d is too large: a batch holds at most %s before it is compressed", line, sizeText(compressibleLine))
+	}
+	return fail(exitFailure, todo+"\n"+r.raiseLimit()+"\nor compress what is sent: --compression zstd",
+		"line %d is too large: with its key and headers it does not fit a batch of %s, the most that topic %s takes (max-batch-bytes)",
+		line, sizeText(uint64(r.batchLimit)), r.topic)
+}
+
+// raiseLimit is how larger batches are allowed.
+func (r *produceRun) raiseLimit() string {
+	return fmt.Sprintf("raise the limit with: %s topic alter %s --max-batch-bytes N", r.c.invoked(), r.topic)
 }
 
 // produce sends the input's lines and prints the account of them.
@@ -237,7 +257,9 @@ func (r *produceRun) settle(ctx context.Context, watch *progress) bool {
 	return hurry() || wait.Err() == nil
 }
 
-// lineLimit asks how long a line the topic takes.
+// lineLimit asks how long a line the topic takes at most. The line's key and
+// headers come on top: the client judges all together, and where it is
+// compressed, the broker judges what is left of it.
 func (r *produceRun) lineLimit(ctx context.Context, client *sequitur.Client) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
 	defer cancel()
@@ -248,9 +270,9 @@ func (r *produceRun) lineLimit(ctx context.Context, client *sequitur.Client) (in
 	if n := t.Config.Partitions; r.partition >= 0 && uint32(r.partition) >= n {
 		return 0, fail(exitNotFound, fmt.Sprintf("its partitions are 0 to %d", n-1), "topic %s has no partition %d", r.topic, r.partition)
 	}
-	overhead := recordOverhead
-	for _, h := range r.headers {
-		overhead += len(h.Key) + len(h.Value) + 16
+	r.batchLimit = int(t.Config.MaxBatchBytes)
+	if r.codec != sequitur.CodecNone {
+		return compressibleLine, nil
 	}
-	return max(int(t.Config.MaxBatchBytes)-overhead, 1), nil
+	return r.batchLimit, nil
 }

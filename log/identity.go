@@ -14,7 +14,7 @@ import (
 // Identity says whose data a directory holds. The disk UUID is new for every new directory, so a wiped disk never
 // passes for the one it replaces.
 type Identity struct {
-	Cluster [16]byte
+	Cluster [16]byte // zero: none yet
 	Node    uint32
 	Disk    [16]byte
 }

@@ -123,13 +123,31 @@ func (c *Config) Validate() error {
 	if err := c.checkIntervals(); err != nil {
 		return err
 	}
-	for _, a := range []struct{ name, addr string }{{"listen", c.Listen}, {"http", c.HTTP}} {
-		if a.name == "http" && a.addr == "" {
-			continue
-		}
-		if err := checkListen(a.name, a.addr, c.InsecureListen); err != nil {
+	return c.checkAddresses()
+}
+
+// checkAddresses checks what is listened on, and what clients are told.
+func (c *Config) checkAddresses() error {
+	if err := checkListen("listen", c.Listen, c.InsecureListen); err != nil {
+		return err
+	}
+	if c.HTTP != "" {
+		if err := checkListen("http", c.HTTP, c.InsecureListen); err != nil {
 			return err
 		}
+		if c.HTTP == c.Listen && !strings.HasSuffix(c.Listen, ":0") {
+			return fmt.Errorf("listen and http are both %q: choose two ports", c.Listen)
+		}
+	}
+	if c.Advertise == "" {
+		return nil
+	}
+	host, err := checkAddress("advertise", c.Advertise)
+	if err != nil {
+		return err
+	}
+	if host == "" || strings.HasSuffix(c.Advertise, ":0") {
+		return fmt.Errorf("advertise %q names no host and port that clients could connect to: write HOST:PORT", c.Advertise)
 	}
 	return nil
 }
@@ -172,12 +190,24 @@ func (c *Config) checkIntervals() error {
 	return nil
 }
 
+// checkAddress checks HOST:PORT and returns the host.
+func checkAddress(name, addr string) (host string, err error) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", fmt.Errorf("%s %q is not HOST:PORT, such as 127.0.0.1:7650", name, addr)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return "", fmt.Errorf("%s %q: the port must be a number from 0 to 65535, is %q; 0 takes a free one", name, addr, port)
+	}
+	return host, nil
+}
+
 // checkListen refuses addresses that others can reach unless that is wanted:
 // nothing authenticates clients yet.
 func checkListen(name, addr string, insecure bool) error {
-	host, _, err := net.SplitHostPort(addr)
+	host, err := checkAddress(name, addr)
 	if err != nil {
-		return fmt.Errorf("%s %q is not HOST:PORT: %w", name, addr, err)
+		return err
 	}
 	if insecure || host == "localhost" {
 		return nil

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -28,18 +29,112 @@ func (c *Config) LoadFile(path string) error {
 	return nil
 }
 
+// loadJSON reads one object. encoding/json alone would take a name in any case,
+// and the last of two values without a word.
 func (c *Config) loadJSON(data []byte) error {
 	d := json.NewDecoder(bytes.NewReader(data))
-	d.DisallowUnknownFields()
-	next := *c
-	if err := d.Decode(&next); err != nil {
-		return err
+	d.UseNumber()
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return jsonError(data, d, err, "want one JSON object of settings, such as {\"listen\": \"127.0.0.1:7650\"}")
+	}
+	next, seen := *c, map[string]bool{}
+	for d.More() {
+		name, err := d.Token()
+		if err != nil {
+			return jsonError(data, d, err, "")
+		}
+		s, err := settingNamed(name.(string)) // what else is no token here
+		if err != nil {
+			return err
+		}
+		if seen[s.Name] {
+			return fmt.Errorf("%s is set twice: remove one", s.Name)
+		}
+		seen[s.Name] = true
+		var value any
+		if err := d.Decode(&value); err != nil {
+			return jsonError(data, d, err, "")
+		}
+		if err := setJSON(reflect.ValueOf(&next).Elem().FieldByName(s.field), value); err != nil {
+			return fmt.Errorf("%s: %w", s.Name, err)
+		}
+	}
+	if _, err := d.Token(); err != nil {
+		return jsonError(data, d, err, "")
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return fmt.Errorf("something follows the object that ends at byte %d: remove it", d.InputOffset())
+		return fmt.Errorf("something follows the object that ends before byte %d: remove it", d.InputOffset())
 	}
 	*c = next
 	return nil
+}
+
+// jsonError says where JSON is not well-formed, or otherwise what is wanted.
+func jsonError(data []byte, d *json.Decoder, err error, want string) error {
+	var syntax *json.SyntaxError
+	at := d.InputOffset()
+	switch {
+	case errors.As(err, &syntax):
+		at = syntax.Offset
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("the file ends before its JSON object does: %w", io.ErrUnexpectedEOF)
+	case err == nil:
+		return errors.New(want)
+	}
+	line := 1 + bytes.Count(data[:min(at, int64(len(data)))], []byte("\n"))
+	return fmt.Errorf("line %d is no JSON: %w", line, err)
+}
+
+// settingNamed finds a setting by its name in the configuration file.
+func settingNamed(name string) (Setting, error) {
+	all := Settings()
+	for _, s := range all {
+		if s.Name == name {
+			return s, nil
+		}
+	}
+	plain := strings.ReplaceAll(name, "_", "-")
+	for _, s := range all {
+		if strings.EqualFold(s.Name, plain) {
+			return Setting{}, fmt.Errorf("no setting is called %q: write it %q", name, s.Name)
+		}
+	}
+	return Setting{}, fmt.Errorf("no setting is called %q", name)
+}
+
+// setJSON sets a field from a JSON value. Sizes may be numbers, which are bytes;
+// a duration says its unit.
+func setJSON(f reflect.Value, value any) error {
+	_, isSize := f.Interface().(Bytes)
+	_, isTime := f.Interface().(Duration)
+	switch v := value.(type) {
+	case string:
+		if f.Kind() == reflect.String || isSize || isTime {
+			return setField(f, v)
+		}
+	case json.Number:
+		if isSize || f.Kind() == reflect.Int || isTime && v == "0" {
+			return setField(f, v.String())
+		}
+	case bool:
+		if f.Kind() == reflect.Bool {
+			f.SetBool(v)
+			return nil
+		}
+	}
+	want := "true or false"
+	switch {
+	case isSize:
+		want = `a number of bytes, or a text such as "64MiB"`
+	case isTime:
+		want = `a text with a unit, such as "500ms" or "30s"`
+	case f.Kind() == reflect.Int:
+		want = "a whole number, without quotes"
+	case f.Kind() == reflect.String:
+		want = "a text in quotes"
+	}
+	text, _ := json.Marshal(value) // it was JSON before
+	return fmt.Errorf("%.40s does not hold: write %s", text, want)
 }
 
 // LoadEnv sets what the environment says on top of c. Setting NAME-OF-FIELD
@@ -60,12 +155,11 @@ func (c *Config) LoadEnv(lookup func(string) (string, bool)) error {
 
 // Set sets one field by its name in the configuration file.
 func (c *Config) Set(name, text string) error {
-	for _, s := range Settings() {
-		if s.Name == name {
-			return setField(reflect.ValueOf(c).Elem().FieldByName(s.field), text)
-		}
+	s, err := settingNamed(name)
+	if err != nil {
+		return err
 	}
-	return fmt.Errorf("no setting is called %q", name)
+	return setField(reflect.ValueOf(c).Elem().FieldByName(s.field), text)
 }
 
 func setField(f reflect.Value, text string) error {

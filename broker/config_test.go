@@ -52,11 +52,31 @@ func TestConfigFile(t *testing.T) {
 	require.Equal(t, want, c)
 
 	for text, says := range map[string]string{
-		`{"data-dri": "/srv"}`:          `data-dri`,
-		`{"max-frame-bytes": "8 MB"}`:   `"8 MB" is not a number of bytes`,
-		`{"write-timeout": "soon"}`:     `"soon" is not a duration`,
-		`{"write-timeout": "1s"} extra`: `follows`,
-		`{`:                             `unexpected EOF`,
+		`{"data-dri": "/srv"}`:            `no setting is called "data-dri"`,
+		`{"Data-Dir": "/srv"}`:            `no setting is called "Data-Dir": write it "data-dir"`,
+		`{"data_dir": "/srv"}`:            `write it "data-dir"`,
+		`{"http": "", "http": ""}`:        `http is set twice`,
+		`{"tail-bytes": 1.5}`:             `tail-bytes: "1.5" is not a number of bytes`,
+		`{"tail-bytes": -1}`:              `tail-bytes: "-1" is not a number of bytes`,
+		`{"tail-bytes": true}`:            `tail-bytes: true does not hold: write a number of bytes, or a text such as "64MiB"`,
+		`{"tail-bytes": null}`:            `tail-bytes: null does not hold`,
+		`{"tail-bytes": {"a": [1]}}`:      `tail-bytes: {"a":[1]} does not hold`,
+		`{"write-timeout": 30}`:           `write-timeout: 30 does not hold: write a text with a unit`,
+		`{"max-connections": "5"}`:        `max-connections: "5" does not hold: write a whole number`,
+		`{"max-connections": 1e99}`:       `max-connections: "1e99" is not a whole number`,
+		`{"insecure-listen": 1}`:          `insecure-listen: 1 does not hold: write true or false`,
+		`{"listen": 7650}`:                `listen: 7650 does not hold: write a text in quotes`,
+		`["listen"]`:                      `want one JSON object`,
+		`7`:                               `want one JSON object`,
+		"{\"http\": \"\",\n listen: 1}":   `line 2 is no JSON`,
+		"{\"http\":\n\"\" \"listen\": 1}": `line 2 is no JSON`,
+		``:                                `the file ends`,
+		`{"listen":`:                      `the file ends`,
+		`{"http": ""`:                     `the file ends`,
+		`{"max-frame-bytes": "8 MB"}`:     `"8 MB" is not a number of bytes`,
+		`{"write-timeout": "soon"}`:       `"soon" is not a duration`,
+		`{"write-timeout": "1s"} extra`:   `follows`,
+		`{`:                               `unexpected EOF`,
 	} {
 		write(text)
 		before := c
@@ -66,6 +86,14 @@ func TestConfigFile(t *testing.T) {
 		require.Equal(t, before, c, "nothing is taken from a bad file")
 	}
 	require.ErrorIs(t, c.LoadFile(file+"x"), os.ErrNotExist)
+
+	write(`{"tail-bytes": 0, "memory-bytes": 268435456, "scrub-interval": 0, "http": ""}`)
+	require.NoError(t, c.LoadFile(file))
+	require.Zero(t, c.TailBytes)
+	require.EqualValues(t, 256<<20, c.MemoryBytes)
+	require.Zero(t, c.ScrubInterval)
+	write(`{}`)
+	require.NoError(t, c.LoadFile(file))
 }
 
 func TestConfigEnv(t *testing.T) {
@@ -103,6 +131,14 @@ func TestValidateRefuses(t *testing.T) {
 		"listen":             func(c *Config) { c.Listen = "7650" },
 		"insecure-listen":    func(c *Config) { c.Listen = "0.0.0.0:7650" },
 		"http":               func(c *Config) { c.HTTP = ":7660" },
+		"advertise":          func(c *Config) { c.Advertise = "somewhere" },
+		"names no host":      func(c *Config) { c.Advertise = ":7650" },
+		"are both":           func(c *Config) { c.HTTP = c.Listen },
+		`is "99999"`:         func(c *Config) { c.Listen = ":99999" },
+		`is "-1"`:            func(c *Config) { c.HTTP = "127.0.0.1:-1" },
+		`is ""`:              func(c *Config) { c.Listen = "127.0.0.1:" },
+		`is "http"`:          func(c *Config) { c.Listen = "127.0.0.1:http" },
+		"is not HOST:PORT":   func(c *Config) { c.Listen = "[::1" },
 	} {
 		c := DefaultConfig()
 		change(&c)

@@ -118,7 +118,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		{"log dump no/such/file", exitNotFound, []string{"no/such/file"}},
 		{"serve --config no/such/file", exitNotFound, []string{"no/such/file"}},
 		{"serve --http  --listen 127.0.0.1:0 --data " + filepath.Join(dir, "data"), exitInUse, []string{"in use by another broker", "serve --data DIR"}},
-		{"serve --http  --listen " + s.addr + " --data " + filepath.Join(dir, "other"), exitInUse, []string{"the address " + s.addr + " is in use", "--listen"}},
+		{"serve --http  --listen " + s.addr + " --data " + filepath.Join(dir, "other"), exitInUse, []string{fmt.Sprintf("the address %s is in use by another broker: process %d, with its data in %s", s.addr, s.cmd.Process.Pid, filepath.Join(dir, "data")), "--listen"}},
 		{"serve --listen 127.0.0.1:0 --http " + s.addr + " --data " + filepath.Join(dir, "other"), exitInUse, []string{"the address " + s.addr + " is in use", "--http"}},
 	} {
 		args := strings.Split(c.line, " ")
@@ -130,6 +130,23 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 	}
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
+	go func() { // something else than a broker
+		for {
+			conn, err := free.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.WriteString(conn, "220 mail.example ESMTP\r\n")
+			conn.Close()
+		}
+	}()
+	for _, flag := range []string{"--listen", "--http"} {
+		r := run(t, "", nil, "serve", "--data", filepath.Join(dir, "other"), "--listen", "127.0.0.1:0", "--http", "", flag, free.Addr().String())
+		require.Equal(t, exitInUse, r.code, r.stderr)
+		require.Contains(t, r.stderr, "the address "+free.Addr().String()+" is in use\n")
+		require.Contains(t, r.stderr, "serve "+flag+" 127.0.0.1:0")
+		require.Contains(t, r.stderr, "see which process it is with: ss")
+	}
 	nobody := free.Addr().String()
 	require.NoError(t, free.Close())
 	for _, line := range []string{"topic list", "topic create x", "produce orders", "consume orders"} {
@@ -420,7 +437,7 @@ func TestConfiguration(t *testing.T) {
 	require.NoError(t, os.WriteFile(file, []byte(`{"lisen": "127.0.0.1:0"}`), 0o600))
 	r := run(t, "", nil, "serve", "--config", file)
 	require.Equal(t, exitUsage, r.code)
-	require.Contains(t, r.stderr, `unknown field "lisen"`)
+	require.Contains(t, r.stderr, `no setting is called "lisen"`)
 	require.Contains(t, r.stderr, file)
 }
 

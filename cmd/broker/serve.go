@@ -17,6 +17,7 @@ import (
 
 	"github.com/sequitur-mq/sequitur/admin"
 	"github.com/sequitur-mq/sequitur/broker"
+	sequitur "github.com/sequitur-mq/sequitur/clients/go"
 	"github.com/sequitur-mq/sequitur/log"
 )
 
@@ -199,19 +200,19 @@ func shutdown(b *broker.Broker, http *admin.Server, cfg *broker.Config) error {
 // explainStart says what to do about a broker that does not start.
 func (c *cli) explainStart(err error, cfg *broker.Config) error {
 	var opErr *net.OpError
+	var noHost *net.DNSError
 	switch {
 	case errors.Is(err, log.ErrLocked):
 		return fail(exitInUse, fmt.Sprintf("stop that one, or use another directory: %s serve --data DIR", c.invoked()),
 			"the data directory %s is in use by another broker", cfg.DataDir)
 	case errors.Is(err, syscall.EADDRINUSE) && errors.As(err, &opErr) && opErr.Addr != nil:
-		flag := "--listen"
-		if opErr.Addr.String() == cfg.HTTP && cfg.HTTP != cfg.Listen {
-			flag = "--http"
-		}
-		return fail(exitInUse, fmt.Sprintf("stop what listens there, perhaps another broker, or choose another: %s serve %s 127.0.0.1:0", c.invoked(), flag),
-			"the address %s is in use", opErr.Addr)
+		return c.explainOccupied(opErr.Addr.String(), cfg)
 	case errors.Is(err, syscall.EADDRNOTAVAIL) && errors.As(err, &opErr) && opErr.Addr != nil:
 		return usagef("listen on an address of this machine, such as 127.0.0.1:7650", "the address %s is not one of this machine", opErr.Addr)
+	case errors.As(err, &noHost):
+		return usagef("listen on an address of this machine, such as 127.0.0.1:7650", "there is no host %q: %v", noHost.Name, noHost)
+	case errors.Is(err, syscall.EACCES) && errors.As(err, &opErr) && opErr.Addr != nil:
+		return usagef("choose a port from 1024 on, such as 7650", "the address %s needs more rights than this process has", opErr.Addr)
 	case errors.Is(err, log.ErrCorrupt):
 		return fail(exitCorrupt, fmt.Sprintf("see everything that is damaged: %s check %s\nthen restore the directory from a copy", c.invoked(), cfg.DataDir), "%v", err)
 	case errors.Is(err, log.ErrStorageFull), errors.Is(err, syscall.ENOSPC):
@@ -222,6 +223,31 @@ func (c *cli) explainStart(err error, cfg *broker.Config) error {
 		return fail(exitFailure, "choose another directory: "+c.invoked()+" serve --data DIR", "%v", err)
 	}
 	return err
+}
+
+// occupantTimeout bounds the question who listens on an address.
+const occupantTimeout = 10 * time.Second
+
+// explainOccupied says what listens on an address that is wanted, as far as it
+// tells.
+func (c *cli) explainOccupied(addr string, cfg *broker.Config) error {
+	flag, port := "--listen", addr
+	if addr == cfg.HTTP {
+		flag = "--http"
+	}
+	if _, p, err := net.SplitHostPort(addr); err == nil {
+		port = p
+	}
+	todo := fmt.Sprintf("stop what listens there, or choose another: %s serve %s 127.0.0.1:0", c.invoked(), flag)
+	ctx, cancel := context.WithTimeout(context.Background(), occupantTimeout)
+	defer cancel()
+	if client, err := sequitur.Connect(ctx, addr, sequitur.WithClientName("broker-cli")); err == nil {
+		defer client.Close()
+		if other, err := client.DescribeBroker(ctx, addr); err == nil {
+			return fail(exitInUse, todo, "the address %s is in use by another broker: process %d, with its data in %s", addr, other.PID, other.DataDir)
+		}
+	}
+	return fail(exitInUse, todo+fmt.Sprintf("\nsee which process it is with: ss -ltnp 'sport = :%s'", port), "the address %s is in use", addr)
 }
 
 // banner says what runs and what to type next.

@@ -1,4 +1,5 @@
-// Package partitions says to which partition of a topic a key belongs. Client
+// Package partitions says to which partition of a topic a key belongs, and which
+// brokers hold the replicas of a partition. Client
 // and broker use this same code; clients in other languages must reproduce it
 // exactly, or records of one key end up in two partitions and lose their order.
 // testdata/vectors.json has the answers to check against.
@@ -43,4 +44,18 @@
 //
 // With v points per partition the share of a partition has a relative standard
 // deviation of about 1/sqrt(v): 9 % at the default of 128.
+//
+// # Which brokers hold a partition
+//
+// [Placement] is consistent hashing with bounded loads (Mirrokni, Thorup and
+// Zadimoghaddam 2016). Every broker has 128 points on a ring, at H(id, i) as above; a
+// partition is at H(topic UUID, partition as u32). Its replicas go to the next brokers
+// on the ring that hold fewer replicas than 1.1 times the mean. Racks come before the
+// bound: no rack gets a second replica while another has none to hold, even if its only
+// broker then holds more than the others. The first of the replicas that leads fewer
+// partitions than the mean is the preferred leader.
+//
+// [Plan] says what moves when brokers come and go. It keeps what is well placed: what a
+// leaving broker held spreads over the others, a joining one takes about 1/N from all.
+// [BalanceLeaders] evens out who leads. All three depend on their arguments alone.
 package partitions

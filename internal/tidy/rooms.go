@@ -40,8 +40,9 @@ var rooms = map[string]room{
 	"cmd/broker": {imports: []string{"broker", "nats", "admin", "log", "clients/go", "internal/vfs"}},
 	"cmd/bench":  {imports: []string{"bench", "broker", "nats", "admin", "clients/go"}},
 
-	"internal/sim":  {anything: true},
-	"internal/tidy": {anything: true},
+	"internal/faults": {anything: true},
+	"internal/sim":    {anything: true},
+	"internal/tidy":   {anything: true},
 }
 
 // pureForbidden are the imports that a pure room may not have.

@@ -1,0 +1,112 @@
+package faults
+
+import (
+	"encoding/binary"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// ID names a record that was sent: the producer's number and a sequence that grows with every record of that producer
+// in that partition.
+type ID struct {
+	Producer  uint32
+	Partition int32
+	Sequence  uint64
+}
+
+func (id ID) String() string {
+	return fmt.Sprintf("record %d of producer %d in partition %d", id.Sequence, id.Producer, id.Partition)
+}
+
+const idBytes = 4 + 4 + 8
+
+// value makes the value of the record: its id, then zeros up to size bytes.
+func (id ID) value(size int) []byte {
+	b := make([]byte, max(size, idBytes))
+	binary.LittleEndian.PutUint32(b, id.Producer)
+	binary.LittleEndian.PutUint32(b[4:], uint32(id.Partition))
+	binary.LittleEndian.PutUint64(b[8:], id.Sequence)
+	return b
+}
+
+func parseID(value []byte) (ID, error) {
+	if len(value) < idBytes {
+		return ID{}, fmt.Errorf("value of %d bytes was never sent", len(value))
+	}
+	return ID{binary.LittleEndian.Uint32(value), int32(binary.LittleEndian.Uint32(value[4:])), binary.LittleEndian.Uint64(value[8:])}, nil
+}
+
+// Send is one send, from the client's call to its outcome.
+type Send struct {
+	ID
+	Invoked, Acked time.Duration // since the run began; Acked 0: no acknowledgement
+	Offset         int64         // if acknowledged
+	Err            string        // a final error: the outcome is not known
+}
+
+// Read is a record that somebody read.
+type Read struct {
+	Offset int64
+	ID     ID
+}
+
+// History is what clients saw.
+type History struct {
+	mu        sync.Mutex
+	Sends     []Send
+	Consumers []map[int32][]Read // by consumer, then partition, in the order in which records came
+	Final     map[int32][]Read   // the topic, read from the start once all was healed
+	Replicas  map[string]map[int32][]Read
+	Stuck     []string // what did not come right after healing
+}
+
+// begin notes that a send begins and returns its number.
+func (h *History) begin(id ID, at time.Duration) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.Sends = append(h.Sends, Send{ID: id, Invoked: at})
+	return len(h.Sends) - 1
+}
+
+// end notes the outcome of a send.
+func (h *History) end(number int, at time.Duration, offset int64, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s := &h.Sends[number]
+	if err != nil {
+		s.Err = err.Error()
+		return
+	}
+	s.Acked, s.Offset = at, offset
+}
+
+// counts returns how many sends there were, and how many of them were acknowledged and failed.
+func (h *History) counts() (sent, acked, failed int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i := range h.Sends {
+		switch {
+		case h.Sends[i].Acked > 0:
+			acked++
+		case h.Sends[i].Err != "":
+			failed++
+		}
+	}
+	return len(h.Sends), acked, failed
+}
+
+// longestPause is the longest time within [from, to) in which no acknowledgement came.
+func (h *History) longestPause(from, to time.Duration, sorted []time.Duration) time.Duration {
+	longest, last := time.Duration(0), from
+	for _, at := range sorted {
+		if at < from {
+			continue
+		}
+		if at >= to {
+			break
+		}
+		longest, last = max(longest, at-last), at
+	}
+	return max(longest, to-last)
+}

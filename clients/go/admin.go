@@ -62,10 +62,51 @@ func (c *Client) createTopics(ctx context.Context, op string, validate bool, top
 		}
 	}
 	var resp wire.CreateTopicsResponse
-	if err := c.askAny(ctx, op, wire.KindCreateTopics, &req, &resp, once); err != nil {
+	_, lost, err := c.ask(ctx, c.admin(op, wire.KindCreateTopics), &req, &resp)
+	if err != nil {
 		return named(err, req.Topics[0].Name, len(req.Topics))
 	}
+	if lost && !validate {
+		c.forgiveExisting(ctx, req.Topics, resp.Topics)
+	}
 	return topicErrors(op, resp.Topics)
+}
+
+// admin is a question that may take as long as it takes, as changes of many topics do.
+func (c *Client) admin(op string, kind wire.Kind) question {
+	return question{op: op, kind: kind, limit: c.opts.requestTimeout}
+}
+
+// forgiveExisting clears TOPIC_EXISTS, after an attempt whose answer was lost, for topics
+// that are as they were meant to be: most likely that attempt created them.
+func (c *Client) forgiveExisting(ctx context.Context, wanted []NewTopic, results []wire.TopicResult) {
+	var names []string
+	for i := range results {
+		if results[i].Code == wire.CodeTopicExists {
+			names = append(names, results[i].Name)
+		}
+	}
+	if len(names) == 0 {
+		return
+	}
+	var resp wire.MetadataResponse
+	if _, _, err := c.ask(ctx, c.admin("create topic", wire.KindMetadata), &wire.MetadataRequest{Topics: names}, &resp); err != nil {
+		return
+	}
+	for i := range resp.Topics {
+		t := &resp.Topics[i]
+		same := func(w NewTopic) bool {
+			return w.Name == t.Name && t.Code == wire.CodeNone && w.Config.Diff(&t.Config) == 0
+		}
+		if !slices.ContainsFunc(wanted, same) {
+			continue
+		}
+		for j := range results {
+			if results[j].Name == t.Name {
+				results[j].Code, results[j].Message = wire.CodeNone, ""
+			}
+		}
+	}
 }
 
 // topicErrors joins the failures of single topics.
@@ -107,10 +148,10 @@ func (c *Client) ListTopics(ctx context.Context) ([]TopicMetadata, error) {
 
 func (c *Client) askMetadata(ctx context.Context, op string) (*wire.MetadataResponse, error) {
 	var resp wire.MetadataResponse
-	if err := c.askAny(ctx, op, wire.KindMetadata, &wire.MetadataRequest{}, &resp, repeatable); err != nil {
+	if _, _, err := c.ask(ctx, c.admin(op, wire.KindMetadata), &wire.MetadataRequest{}, &resp); err != nil {
 		return nil, err
 	}
-	c.learn(&resp)
+	c.meta.learn(&resp)
 	return &resp, nil
 }
 
@@ -136,7 +177,7 @@ func (c *Client) DescribeTopics(ctx context.Context, names ...string) ([]TopicDe
 		}
 	}
 	var resp wire.DescribeTopicsResponse
-	err := c.askAny(ctx, op, wire.KindDescribeTopics, &wire.DescribeTopicsRequest{Topics: names}, &resp, repeatable)
+	_, _, err := c.ask(ctx, c.admin(op, wire.KindDescribeTopics), &wire.DescribeTopicsRequest{Topics: names}, &resp)
 	if err != nil {
 		if len(names) == 1 {
 			named(err, names[0], 1)
@@ -164,9 +205,14 @@ func (c *Client) AlterTopic(ctx context.Context, name string, cfg TopicConfig, m
 	}
 	var resp wire.AlterTopicResponse
 	req := wire.AlterTopicRequest{Name: name, Config: cfg, Mask: mask}
-	err := c.askAny(ctx, op, wire.KindAlterTopic, &req, &resp, repeatable)
-	c.meta.forget(name)
-	return named(err, name, 1)
+	_, _, err := c.ask(ctx, c.admin(op, wire.KindAlterTopic), &req, &resp)
+	if err != nil {
+		return named(err, name, 1)
+	}
+	if t := c.meta.topic(name); t != nil {
+		_, _ = c.refreshTopic(ctx, op, name, t, nil) // if that fails, the old one serves
+	}
+	return nil
 }
 
 // DeleteTopic deletes a topic with all its records.
@@ -186,12 +232,17 @@ func (c *Client) DeleteTopics(ctx context.Context, names ...string) error {
 		return nil
 	}
 	var resp wire.DeleteTopicsResponse
-	err := c.askAny(ctx, op, wire.KindDeleteTopics, &wire.DeleteTopicsRequest{Topics: names}, &resp, once)
+	_, lost, err := c.ask(ctx, c.admin(op, wire.KindDeleteTopics), &wire.DeleteTopicsRequest{Topics: names}, &resp)
 	for _, name := range names {
 		c.meta.forget(name)
 	}
 	if err != nil {
 		return named(err, names[0], len(names))
+	}
+	for i := range resp.Topics {
+		if t := &resp.Topics[i]; lost && t.Code == wire.CodeUnknownTopic {
+			t.Code = wire.CodeNone // most likely the attempt whose answer was lost deleted it
+		}
 	}
 	return topicErrors(op, resp.Topics)
 }
@@ -234,11 +285,14 @@ func (c *Client) ListBrokers(ctx context.Context) ([]BrokerMetadata, error) {
 func (c *Client) DescribeBroker(ctx context.Context, addr string) (BrokerDescription, error) {
 	const op = "describe broker"
 	var resp BrokerDescription
-	var err error
 	if addr == "" {
-		err = c.askAny(ctx, op, wire.KindDescribeBroker, &wire.DescribeBrokerRequest{}, &resp, repeatable)
-	} else if err = validServers([]string{addr}); err == nil {
-		err = c.node(addr).ask(ctx, op, wire.KindDescribeBroker, &wire.DescribeBrokerRequest{}, &resp)
+		if _, _, err := c.ask(ctx, c.admin(op, wire.KindDescribeBroker), &wire.DescribeBrokerRequest{}, &resp); err != nil {
+			return resp, err
+		}
+		return resp, nil
 	}
-	return resp, err
+	if err := validServers([]string{addr}); err != nil {
+		return resp, err
+	}
+	return resp, c.node(addr).ask(ctx, op, wire.KindDescribeBroker, &wire.DescribeBrokerRequest{}, &resp, 0)
 }

@@ -3,6 +3,8 @@ package sequitur
 import (
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -18,6 +20,7 @@ type Client struct {
 	cancel  context.CancelFunc
 	start   time.Time // of the client's clock
 	meta    metadata
+	scout   *scout
 	wg      sync.WaitGroup // every goroutine of the client itself
 
 	mu     sync.Mutex
@@ -27,11 +30,20 @@ type Client struct {
 	users  map[user]struct{}
 }
 
-// user is a producer or consumer, which the client closes if nobody else did.
-type user interface{ abandon() }
+// user is a producer or consumer.
+type user interface {
+	// abandon closes it, if nobody else did.
+	abandon()
+	// learned brings fresh metadata of a topic, or why there are none. It may come
+	// though nothing was asked for.
+	learned(topic string, info *topicInfo, err *Error)
+	// suspect says that a broker leaves requests unanswered.
+	suspect(n *node)
+}
 
-// Connect reaches one of the servers, "host:port" separated by commas. It tries each
-// server once and fails with [ErrUnreachable] when none answers.
+// Connect reaches one of the servers, "host:port" separated by commas. Any broker of the
+// cluster will do; the others are learnt from it, and used too when those named here are
+// gone later. It tries each server once and fails with [ErrUnreachable] when none answers.
 func Connect(ctx context.Context, servers string, opts ...Option) (*Client, error) {
 	c := &Client{
 		opts: defaultClientOptions(), start: time.Now(), meta: newMetadata(),
@@ -52,18 +64,17 @@ func Connect(ctx context.Context, servers string, opts ...Option) (*Client, erro
 		return nil, err
 	}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
-	c.wg.Add(1)
+	c.scout = newScout(c)
+	c.wg.Add(2)
 	go c.watch()
-	var failures []error
+	go c.scout.run()
+	var tries []func(context.Context) (*conn, error)
 	for _, addr := range c.servers {
-		_, err := c.node(addr).get(ctx, fetchLane)
-		if err == nil {
-			return c, nil
-		}
-		failures = append(failures, err)
-		if ctx.Err() != nil {
-			break
-		}
+		tries = append(tries, func(ctx context.Context) (*conn, error) { return c.node(addr).get(ctx, fetchLane) })
+	}
+	_, failures := first(ctx, metadataPatience, tries)
+	if len(failures) == 0 {
+		return c, nil
 	}
 	c.Close()
 	if len(failures) == 1 {
@@ -158,7 +169,7 @@ func (c *Client) discharge(u user) {
 // watch finds connections that do not answer.
 func (c *Client) watch() {
 	defer c.wg.Done()
-	tick := time.NewTicker(max(c.opts.requestTimeout/16, time.Millisecond))
+	tick := time.NewTicker(max(min(c.opts.requestTimeout/16, suspectAfter/4), time.Millisecond))
 	defer tick.Stop()
 	var conns []*conn
 	for {
@@ -176,6 +187,23 @@ func (c *Client) watch() {
 		now := c.now()
 		for _, k := range conns {
 			k.overdue(now)
+			if k.silent(now) {
+				c.suspect(k)
+			}
 		}
+	}
+}
+
+// suspect has those who wait for a silent broker see whether another one leads by now.
+func (c *Client) suspect(k *conn) {
+	n := c.node(k.addr)
+	if !c.mayAskOthers(n) {
+		return
+	}
+	c.mu.Lock()
+	users := slices.Collect(maps.Keys(c.users))
+	c.mu.Unlock()
+	for _, u := range users {
+		u.suspect(n)
 	}
 }

@@ -161,6 +161,7 @@ func hasSentinel(code wire.Code) bool {
 		ErrTimeout, ErrUnknownTopic, ErrUnknownPartition, ErrTopicExists, ErrInvalidTopicName, ErrInvalidConfig, ErrNotLeader,
 		ErrOffsetOutOfRange, ErrBatchTooLarge, ErrSequenceGap, ErrProducerFenced, ErrUnknownProducer, ErrStorageFull, ErrStorageFailed,
 		ErrCorrupt, ErrCorruptMessage, ErrOverloaded, ErrUnsupportedVersion, ErrInvalidRequest, ErrShuttingDown, ErrUnauthorized, ErrUnsupported,
+		ErrOffsetNotAvailable,
 	} {
 		if errors.Is(e, s) {
 			return true

@@ -34,7 +34,9 @@ type responder interface {
 
 type pending struct {
 	to       responder
-	deadline int64 // of the client's clock
+	since    int64 // of the client's clock
+	deadline int64
+	wait     int64 // that the broker was asked to hold the answer back at most
 }
 
 // conn is one connection to a broker. Requests are pipelined: they leave in the order
@@ -50,6 +52,8 @@ type conn struct {
 
 	dead      atomic.Bool
 	writeFrom atomic.Int64 // when the write under way began; 0: none
+	heard     atomic.Int64 // when the last answer began to arrive
+	forsaken  atomic.Int64 // when the broker was found to lead less than before; 0: not
 
 	wmu sync.Mutex // held while writing
 
@@ -126,14 +130,14 @@ func (k *conn) greet() error {
 // register announces a request and returns its correlation id. The responder is
 // called exactly once if the error is nil, unless forget takes it back.
 func (k *conn) register(to responder, wait time.Duration) (uint32, error) {
-	deadline := k.client.now() + int64(k.client.opts.requestTimeout+wait)
+	now := k.client.now()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.cause != nil {
 		return 0, k.cause
 	}
 	k.next++
-	k.pending[k.next] = pending{to, deadline}
+	k.pending[k.next] = pending{to, now, now + int64(k.client.opts.requestTimeout+wait), int64(wait)}
 	return k.next, nil
 }
 
@@ -212,6 +216,7 @@ func (k *conn) readFrames() error {
 			}
 			return fmt.Errorf("read from %s: %w", k.addr, err)
 		}
+		k.heard.Store(k.client.now())
 		if !h.Response() {
 			return fmt.Errorf("read from %s: a request came where an answer was expected", k.addr)
 		}
@@ -252,13 +257,42 @@ func (k *conn) overdue(now int64) {
 		k.kill(fmt.Errorf("%s took no data for %v", k.addr, k.client.opts.requestTimeout))
 		return
 	}
-	late := false
+	late, oldest := false, now
 	k.mu.Lock()
 	for _, p := range k.pending {
 		late = late || now > p.deadline
+		oldest = min(oldest, p.since)
 	}
 	k.mu.Unlock()
 	if late {
 		k.kill(fmt.Errorf("%s did not answer for %v", k.addr, k.client.opts.requestTimeout))
 	}
+	if since := k.forsaken.Load(); since != 0 && now-since > int64(forsakenFor) {
+		if oldest <= since {
+			k.kill(fmt.Errorf("%s lost partitions to another leader and does not answer", k.addr))
+		}
+		k.forsaken.CompareAndSwap(since, 0)
+	}
+}
+
+const (
+	// suspectAfter is how long a broker may be silent, with requests unanswered, before
+	// others are asked whether it still leads what it did.
+	suspectAfter = 400 * time.Millisecond
+	// forsakenFor is how long a broker has to answer what it was asked before it lost
+	// partitions to another leader.
+	forsakenFor = 50 * time.Millisecond
+)
+
+// silent reports whether requests wait and nothing comes.
+func (k *conn) silent(now int64) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	heard := k.heard.Load()
+	for _, p := range k.pending {
+		if now-max(p.since+p.wait, heard) > int64(suspectAfter) {
+			return true
+		}
+	}
+	return false
 }

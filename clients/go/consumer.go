@@ -54,15 +54,23 @@ type consumed struct {
 	topic    *topicInfo
 	fetcher  *fetcher
 	next     int64  // offset to fetch next
-	gen      uint64 // grows with every Seek: what was asked for before is void
+	gen      uint64 // grows with every Seek: what is queued from before is void
+	ask      uint64 // grows when what was asked for is void
 	inFetch  bool   // part of a request under way
 	buffered int    // bytes in the queue
 	failed   *Error // not fetched any more
 	verify   bool   // a checksum was wrong: have the broker check
 	badCRC   int    // wrong checksums in a row
-	moved    bool   // the leader has to be looked up
 	ready    int64  // client clock before which it is not fetched
 	retry    retrier
+
+	epoch    uint32 // of the leader, as known when the partition was placed
+	follower bool   // placed with a replica that does not lead
+	leadOnly int64  // client clock until which only the leader is asked
+	moved    bool   // waits for fresh metadata
+	huntAt   int64  // client clock from which they count as fresh; with moved
+	hunt     retrier
+	doubtful int64 // client clock when a position was first said to be beyond the end, or not to be there yet; 0: it is not
 }
 
 // NewConsumer makes a consumer of topics. Positions are settled before it returns: with
@@ -122,7 +130,7 @@ func (k *Consumer) assign(ctx context.Context, op string, t *topicInfo) error {
 		}
 	}
 	for i, index := range indexes {
-		p := &consumed{name: t.name, index: index, topic: t, next: from[i].Offset, until: -1, retry: k.client.newRetrier()}
+		p := &consumed{name: t.name, index: index, topic: t, next: from[i].Offset, until: -1, retry: k.client.newRetrier(), hunt: k.client.newHunter()}
 		p.position.Store(p.next)
 		p.end.Store(-1)
 		if ends != nil {
@@ -145,6 +153,8 @@ func (o *consumerOptions) check(topics int) error {
 		return misuse(op, "fetches must be 1 byte to 16 MiB, the prefetch must be positive")
 	case o.maxWait < 0 || o.minBytes < 0:
 		return misuse(op, "wait and minimum must not be negative")
+	case o.readFrom > ReadNearest:
+		return misuse(op, "read from the leader or from the nearest replica")
 	}
 	return nil
 }
@@ -365,6 +375,8 @@ func (k *Consumer) Seek(ctx context.Context, topic string, partition int32, to P
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	p.gen++
+	p.ask++
+	p.doubtful = 0
 	p.next, p.inFetch, p.verify, p.badCRC, p.failed, p.ready = offset, false, false, 0, nil, 0
 	p.position.Store(offset)
 	k.stuck = slices.DeleteFunc(k.stuck, func(other *consumed) bool { return other == p })

@@ -20,6 +20,13 @@ func (call *fetchCall) fail(err error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.lastErr = err
+	if k.ctx.Err() == nil {
+		for i, p := range call.parts {
+			if p.ask == call.asks[i] {
+				k.wantMetadata(p, k.client.now()) // a broken connection may mean another leader
+			}
+		}
+	}
 	f.finish(call)
 }
 
@@ -50,7 +57,9 @@ func (call *fetchCall) answer(meta, batches []byte) {
 	if err != nil {
 		e := wireError("fetch", "", -1, err)
 		for i, p := range call.parts {
-			k.refused(p, call.gens[i], e, e.after)
+			if p.ask == call.asks[i] {
+				k.troubled(p, wire.CodeOf(err), e, e.after)
+			}
 		}
 		return
 	}
@@ -107,12 +116,16 @@ func (call *fetchCall) split(batches []byte) ([]fetched, error) {
 
 // take queues what came for one partition and notes what to ask for next. Lock held.
 func (call *fetchCall) take(x *fetched, k *Consumer) {
-	p, gen := call.parts[x.result.Index], call.gens[x.result.Index]
-	if p.gen != gen || p.failed != nil {
+	p, gen := call.parts[x.result.Index], call.parts[x.result.Index].gen
+	if p.ask != call.asks[x.result.Index] || p.failed != nil {
 		return
 	}
-	if x.result.Code == wire.CodeNone || x.result.HighWatermark > 0 {
-		p.end.Store(x.result.HighWatermark)
+	if hw := x.result.HighWatermark; (x.result.Code == wire.CodeNone || hw > 0) && !(p.follower && hw < p.end.Load()) {
+		p.end.Store(hw)
+	}
+	if x.result.Code == wire.CodeNone {
+		p.doubtful = 0
+		p.hunt.succeeded()
 	}
 	if len(x.batches) > 0 {
 		call.f.turn = (call.f.indexOf(p) + 1) % max(len(call.f.parts), 1)
@@ -159,6 +172,10 @@ func (call *fetchCall) damaged(p *consumed, gen uint64, x *fetched, k *Consumer)
 func (call *fetchCall) partFailed(p *consumed, gen uint64, r *wire.FetchResult, e *Error, k *Consumer) {
 	switch r.Code {
 	case wire.CodeCorrupt:
+		if p.follower {
+			k.shun(p) // damaged there only
+			return
+		}
 		hole := wireCorrupt(p, max(r.HoleFrom, 0), r.HoleTo, e.Message)
 		if k.opts.skipCorrupt && r.HoleTo > p.next {
 			k.hooks.CorruptSkipped(p.name, p.index, max(r.HoleFrom, p.next), r.HoleTo, hole)
@@ -168,6 +185,13 @@ func (call *fetchCall) partFailed(p *consumed, gen uint64, r *wire.FetchResult, 
 		}
 		k.end(p, gen, hole)
 	case wire.CodeOffsetOutOfRange:
+		if p.follower {
+			k.shun(p) // it may be behind, or have dropped more than the leader
+			return
+		}
+		if p.next > r.HighWatermark && k.doubt(p, rangeDoubt) {
+			return
+		}
 		to := r.LogStart
 		if k.opts.outOfRange == OutOfRangeToEnd {
 			to = r.HighWatermark
@@ -181,12 +205,49 @@ func (call *fetchCall) partFailed(p *consumed, gen uint64, r *wire.FetchResult, 
 		e.From, e.To = r.LogStart, r.HighWatermark
 		e.Message = fmt.Sprintf("offset %d is outside of the partition, which has %d to %d; seek to one of those, or use WithOutOfRange", p.next, r.LogStart, r.HighWatermark)
 		k.end(p, gen, e)
-	case wire.CodeNotLeader, wire.CodeUnknownTopic, wire.CodeUnknownPartition:
-		p.moved = true
-		k.lastErr = e
-		k.refused(p, gen, &Error{Retriable: true}, 0)
 	default:
-		k.refused(p, gen, e, 0)
+		k.troubled(p, r.Code, e, 0)
+	}
+}
+
+// doubt reports whether what the leader says is not believed yet; then the leader is
+// looked up and asked once more. Lock held.
+func (k *Consumer) doubt(p *consumed, enough time.Duration) bool {
+	now := k.client.now()
+	if p.doubtful == 0 {
+		p.doubtful = now
+	}
+	if !p.topic.replicated(p.index) || now-p.doubtful > int64(enough) {
+		p.doubtful = 0
+		return false
+	}
+	k.hunt(p, 0)
+	return true
+}
+
+// troubled deals with errors that pass, or that another broker can help with. Lock held.
+func (k *Consumer) troubled(p *consumed, code wire.Code, e *Error, after time.Duration) {
+	switch {
+	case elsewhere(code) && p.follower:
+		k.lastErr = e
+		k.shun(p)
+	case elsewhere(code):
+		k.lastErr = e
+		k.hunt(p, after)
+	case code == wire.CodeOffsetNotAvailable && p.follower:
+		now := k.client.now()
+		if p.doubtful == 0 {
+			p.doubtful = now
+		}
+		if now-p.doubtful > int64(lagFor) {
+			k.shun(p)
+			return
+		}
+		p.ready = now + int64(max(p.hunt.failed(after), huntFirst/2))
+	case code == wire.CodeOffsetNotAvailable:
+		k.hunt(p, max(after, huntFirst/2))
+	default:
+		k.refused(p, p.gen, e, after)
 	}
 }
 

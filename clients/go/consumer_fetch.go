@@ -28,44 +28,15 @@ type fetcher struct {
 	asked    int64 // client clock of the last request
 	hurry    bool  // do not wait for the answer to it
 	answered bool  // since the last time it connected
+	down     bool  // the last attempt to connect failed, or is under way
 	free     []*fetchCall
 	kick     chan struct{}
+	revived  chan struct{} // holds a token when a pause after a failure should end
 
 	// The goroutine's.
 	retry     retrier
 	connected bool
 	frame     []byte
-}
-
-// place gives a partition to the fetcher of its leader. Lock held.
-func (k *Consumer) place(p *consumed) {
-	n := k.client.leader(p.topic, p.index)
-	if n == nil {
-		// Any fetcher can look up the leader, the next one to be made too.
-		n = k.client.node(k.client.servers[0])
-		p.moved = true
-	}
-	f := k.fetchers[n]
-	if f == nil {
-		f = &fetcher{k: k, node: n, kick: make(chan struct{}, 1), retry: k.client.newRetrier()}
-		k.fetchers[n] = f
-		k.wg.Add(1)
-		go f.run()
-	}
-	if p.fetcher == f {
-		return
-	}
-	if old := p.fetcher; old != nil {
-		for i, other := range old.parts {
-			if other == p {
-				old.parts = append(old.parts[:i:i], old.parts[i+1:]...)
-				break
-			}
-		}
-	}
-	p.fetcher = f
-	f.parts = append(f.parts, p)
-	f.kickOff()
 }
 
 func (f *fetcher) kickOff() {
@@ -88,7 +59,7 @@ type fetchCall struct {
 	req   wire.FetchRequest
 	resp  wire.FetchResponse
 	parts []*consumed
-	gens  []uint64
+	asks  []uint64 // of parts, when they were asked for
 	found []fetched
 	began time.Time
 }
@@ -102,18 +73,12 @@ func (f *fetcher) run() {
 	defer timer.Stop()
 	for {
 		k.mu.Lock()
-		lookUp := f.movedTopics()
+		f.bringHome()
 		call, wait := f.plan()
 		k.mu.Unlock()
-		switch {
-		case len(lookUp) > 0:
-			if call != nil {
-				f.cancel(call)
-			}
-			f.findLeaders(lookUp)
-		case call != nil:
+		if call != nil {
 			f.send(call)
-		default:
+		} else {
 			timer.Reset(wait)
 			select {
 			case <-f.kick:
@@ -162,8 +127,9 @@ func (f *fetcher) plan() (*fetchCall, time.Duration) {
 			call.req.Flags |= wire.FetchVerify
 		}
 		p.inFetch = true
+		p.ask++
 		call.parts = append(call.parts, p)
-		call.gens = append(call.gens, p.gen)
+		call.asks = append(call.asks, p.ask)
 		call.req.Parts = append(call.req.Parts, wire.FetchPart{Topic: p.topic.uuid, Partition: uint32(p.index), Offset: p.next})
 	}
 	if call == nil {
@@ -184,12 +150,12 @@ func (f *fetcher) newCall() *fetchCall {
 		call := f.free[n-1]
 		f.free = f.free[:n-1]
 		clear(call.parts)
-		call.parts, call.gens = call.parts[:0], call.gens[:0]
-		call.req.Parts, call.req.Flags = call.req.Parts[:0], 0
+		call.parts, call.asks = call.parts[:0], call.asks[:0]
+		call.req.Parts, call.req.Flags = call.req.Parts[:0], f.k.flags()
 		return call
 	}
 	o := &f.k.opts
-	return &fetchCall{f: f, req: wire.FetchRequest{MaxWaitMs: uint32(o.maxWait.Milliseconds()), MinBytes: uint32(o.minBytes)}}
+	return &fetchCall{f: f, req: wire.FetchRequest{MaxWaitMs: uint32(o.maxWait.Milliseconds()), MinBytes: uint32(o.minBytes), Flags: f.k.flags()}}
 }
 
 // send sends a request, connecting if need be. After a failure it pauses.
@@ -210,17 +176,33 @@ func (f *fetcher) send(call *fetchCall) {
 	e := wireError("fetch", "", -1, err)
 	wait := f.retry.failed(e.after)
 	k.mu.Lock()
-	k.lastErr = e
+	k.lastErr, f.down = e, true
 	for _, p := range call.parts {
-		if !e.Retriable {
+		switch {
+		case p.fetcher != f:
+		case !e.Retriable:
 			k.end(p, p.gen, e)
-		} else if f.retry.failures > 1 {
-			p.moved = true // perhaps somebody else leads by now
+		case p.follower:
+			k.shun(p)
+		default:
+			k.wantMetadata(p, k.client.now()) // perhaps somebody else leads by now
 		}
 	}
 	f.finish(call)
 	k.mu.Unlock()
-	_ = pause(k.ctx, wait)
+	f.pause(wait)
+}
+
+// pause waits after a failure.
+func (f *fetcher) pause(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-f.revived:
+		f.retry.succeeded()
+	case <-f.k.ctx.Done():
+	}
 }
 
 // connect returns a connection. One that was lost before it brought an answer counts as
@@ -236,20 +218,17 @@ func (f *fetcher) connect() (*conn, error) {
 	if answered {
 		f.retry.succeeded()
 	} else if f.connected {
-		if err := pause(f.k.ctx, f.retry.failed(0)); err != nil {
-			return nil, err
-		}
+		f.pause(f.retry.failed(0))
 	}
+	f.lookAround()
 	c, err := f.node.get(f.k.ctx, fetchLane)
 	f.connected = err == nil
+	if err == nil {
+		f.k.mu.Lock()
+		f.down = false
+		f.k.mu.Unlock()
+	}
 	return c, err
-}
-
-// cancel takes back a request that was not sent.
-func (f *fetcher) cancel(call *fetchCall) {
-	f.k.mu.Lock()
-	defer f.k.mu.Unlock()
-	f.finish(call)
 }
 
 // finish ends a request, whose memory may be used again. Lock held.
@@ -258,63 +237,11 @@ func (f *fetcher) finish(call *fetchCall) {
 	f.free = append(f.free, call)
 	f.k.reserved -= int(call.req.MaxBytes)
 	for i, p := range call.parts {
-		if p.gen == call.gens[i] {
+		if p.ask == call.asks[i] {
 			p.inFetch = false
 		}
 	}
 	f.kickOff()
-}
-
-// movedTopics returns topics whose metadata are stale, by a partition of them. Lock
-// held.
-func (f *fetcher) movedTopics() map[string]*topicInfo {
-	var topics map[string]*topicInfo
-	for _, p := range f.parts {
-		if p.moved {
-			if topics == nil {
-				topics = map[string]*topicInfo{}
-			}
-			topics[p.name] = p.topic
-		}
-	}
-	return topics
-}
-
-// findLeaders refreshes the metadata of topics and moves their partitions. After a
-// failure it pauses.
-func (f *fetcher) findLeaders(topics map[string]*topicInfo) {
-	k := f.k
-	for name, stale := range topics {
-		t, err := k.client.refreshTopic(k.ctx, "fetch", name, stale)
-		if err == nil && t.uuid != stale.uuid {
-			err = wire.Errorf(wire.CodeUnknownTopic, "the topic was deleted and created again; make a new consumer")
-		}
-		k.mu.Lock()
-		found := true
-		for _, p := range append([]*consumed(nil), f.parts...) {
-			if p.name != name || !p.moved {
-				continue
-			}
-			if err != nil {
-				if e := wireError("fetch", name, p.index, err); !e.Retriable {
-					p.moved = false
-					k.end(p, p.gen, e)
-				}
-				k.lastErr, found = err, false
-				continue
-			}
-			p.topic, p.moved = t, false
-			k.place(p)
-			found = found && !p.moved
-		}
-		k.mu.Unlock()
-		if found {
-			continue
-		}
-		if pause(k.ctx, f.retry.failed(0)) != nil {
-			return
-		}
-	}
 }
 
 // end stops the fetching of a partition with an error, behind what is queued. Lock held.

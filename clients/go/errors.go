@@ -65,6 +65,9 @@ var (
 	ErrNotLeader = broken(wire.CodeNotLeader)
 	// ErrOffsetOutOfRange: the position is below the start or above the end.
 	ErrOffsetOutOfRange = broken(wire.CodeOffsetOutOfRange)
+	// ErrOffsetNotAvailable: a replica does not know the offset as committed yet
+	// (retried inside).
+	ErrOffsetNotAvailable = broken(wire.CodeOffsetNotAvailable)
 	// ErrBatchTooLarge: a record is larger than the topic takes.
 	ErrBatchTooLarge = broken(wire.CodeBatchTooLarge)
 	// ErrSequenceGap: the broker lacks records that it had acknowledged.

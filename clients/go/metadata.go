@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"sync"
 
 	"github.com/sequitur-mq/sequitur/partitions"
@@ -17,15 +18,19 @@ type topicInfo struct {
 	uuid        wire.UUID
 	config      TopicConfig
 	partitioner partitions.Partitioner
-	leaders     []uint32 // broker id by partition
+	parts       []wire.PartitionMetadata
 }
 
 // metadata caches who is who and who leads what.
 type metadata struct {
-	refreshing chan struct{} // holds one token while somebody asks
+	refreshing chan struct{} // holds one token while somebody asks for a topic
+	// trustOldEpochs breaks a rule, in tests: an answer that knows an older epoch of a
+	// partition replaces a newer one.
+	trustOldEpochs bool
 
 	mu         sync.Mutex
-	addrs      map[uint32]string // of brokers, by id
+	brokers    map[uint32]wire.BrokerMetadata // former ones too
+	current    []uint32                       // brokers of the last answer
 	controller uint32
 	topics     map[string]*topicInfo
 }
@@ -33,7 +38,7 @@ type metadata struct {
 func newMetadata() metadata {
 	return metadata{
 		refreshing: make(chan struct{}, 1),
-		addrs:      map[uint32]string{},
+		brokers:    map[uint32]wire.BrokerMetadata{},
 		topics:     map[string]*topicInfo{},
 	}
 }
@@ -50,30 +55,93 @@ func (m *metadata) forget(name string) {
 	delete(m.topics, name)
 }
 
-// brokers lists the known addresses, the controller's first.
-func (m *metadata) brokers() []string {
+// addresses lists the brokers of the last answer, the controller first, and those known
+// from earlier answers.
+func (m *metadata) addresses() (current, former []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	var addrs []string
-	for id, addr := range m.addrs {
-		addrs = append(addrs, addr)
+	for _, id := range m.current {
+		current = append(current, m.brokers[id].Addr)
 		if id == m.controller {
-			last := len(addrs) - 1
-			addrs[0], addrs[last] = addrs[last], addrs[0]
+			last := len(current) - 1
+			current[0], current[last] = current[last], current[0]
 		}
 	}
-	return addrs
+	for id, b := range m.brokers {
+		if !slices.Contains(m.current, id) {
+			former = append(former, b.Addr)
+		}
+	}
+	return current, former
 }
 
-// leader returns the node that leads a partition, or nil while that is unknown.
+// learn takes over the brokers of a metadata answer. Brokers which it lacks stay known
+// as a last resort: the answer may come from one that is cut off.
+func (m *metadata) learn(resp *wire.MetadataResponse) {
+	if len(resp.Brokers) == 0 {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(m.brokers) > 4*len(resp.Brokers)+64 {
+		clear(m.brokers)
+	}
+	m.current, m.controller = m.current[:0], resp.Controller
+	for _, b := range resp.Brokers {
+		m.brokers[b.ID] = b
+		m.current = append(m.current, b.ID)
+	}
+}
+
+// install takes over an answer about a topic and returns what is known now. Invariant:
+// the epoch known of a partition never falls, and at most one leader is known per epoch.
+func (m *metadata) install(fresh *topicInfo) *topicInfo {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	old := m.topics[fresh.name]
+	if old != nil && old.uuid == fresh.uuid && !m.trustOldEpochs {
+		for i := range min(len(old.parts), len(fresh.parts)) {
+			was, is := &old.parts[i], &fresh.parts[i]
+			if is.Epoch < was.Epoch || is.Epoch == was.Epoch && is.Leader == 0 {
+				*is = *was
+			}
+		}
+	}
+	m.topics[fresh.name] = fresh
+	return fresh
+}
+
+// leader returns the node that leads a partition, or nil while there is none.
 func (c *Client) leader(t *topicInfo, partition int32) *node {
+	return c.broker(t.parts[partition].Leader)
+}
+
+func (c *Client) broker(id uint32) *node {
 	c.meta.mu.Lock()
-	addr := c.meta.addrs[t.leaders[partition]]
+	addr := c.meta.brokers[id].Addr
 	c.meta.mu.Unlock()
-	if addr == "" {
+	if addr == "" || id == 0 {
 		return nil
 	}
 	return c.node(addr)
+}
+
+// nearest returns a replica in the client's rack, the leader if it is one of them or if
+// there is none.
+func (c *Client) nearest(t *topicInfo, partition int32) *node {
+	part := &t.parts[partition]
+	var near []uint32
+	c.meta.mu.Lock()
+	for _, id := range part.Replicas {
+		if rack := c.meta.brokers[id].Rack; rack != "" && rack == c.opts.rack {
+			near = append(near, id)
+		}
+	}
+	c.meta.mu.Unlock()
+	if len(near) == 0 || slices.Contains(near, part.Leader) {
+		return c.leader(t, partition)
+	}
+	return c.broker(near[int(partition)%len(near)])
 }
 
 // topic returns what is known of a topic, asking a broker if it is not cached.
@@ -81,11 +149,12 @@ func (c *Client) topic(ctx context.Context, op, name string) (*topicInfo, error)
 	if t := c.meta.topic(name); t != nil {
 		return t, nil
 	}
-	return c.refreshTopic(ctx, op, name, nil)
+	return c.refreshTopic(ctx, op, name, nil, nil)
 }
 
-// refreshTopic asks for a topic anew unless somebody has replaced stale meanwhile.
-func (c *Client) refreshTopic(ctx context.Context, op, name string, stale *topicInfo) (*topicInfo, error) {
+// refreshTopic asks for a topic anew unless somebody has replaced stale meanwhile. The
+// broker to avoid is asked last. The error is an *Error.
+func (c *Client) refreshTopic(ctx context.Context, op, name string, stale *topicInfo, avoid *node) (*topicInfo, error) {
 	if err := wire.ValidateTopicName(name); err != nil {
 		return nil, wireError(op, name, -1, err)
 	}
@@ -98,30 +167,97 @@ func (c *Client) refreshTopic(ctx context.Context, op, name string, stale *topic
 	if t := c.meta.topic(name); t != nil && t != stale {
 		return t, nil
 	}
-	var resp wire.MetadataResponse
-	if err := c.askAny(ctx, op, wire.KindMetadata, &wire.MetadataRequest{Topics: []string{name}}, &resp, repeatable); err != nil {
+	found, err := c.askTopics(ctx, question{op: op, avoid: avoid, limit: c.opts.requestTimeout}, []string{name})
+	if err != nil {
 		return nil, err
 	}
-	c.learn(&resp)
+	if err := found[name].err; err != nil {
+		return nil, err
+	}
+	return found[name].info, nil
+}
+
+// topicAnswer is what a broker says of a topic.
+type topicAnswer struct {
+	info *topicInfo
+	err  *Error
+}
+
+// askTopics asks for topics and caches what it learns. Every name has its answer.
+func (c *Client) askTopics(ctx context.Context, q question, names []string) (map[string]topicAnswer, *Error) {
+	q.kind, q.patience = wire.KindMetadata, metadataPatience
+	req, resp := wire.MetadataRequest{Topics: names}, wire.MetadataResponse{}
+	from, _, err := c.ask(ctx, q, &req, &resp)
+	if err != nil {
+		return nil, err
+	}
+	c.meta.learn(&resp)
+	found := map[string]topicAnswer{}
+	doubtful := c.readTopics(q.op, &resp, found)
+	for _, name := range names {
+		if _, ok := found[name]; !ok {
+			found[name] = topicAnswer{err: wireError(q.op, name, -1, wire.ErrUnknownTopic)}
+			doubtful = append(doubtful, name)
+		}
+	}
+	if len(doubtful) > 0 && c.mayAskOthers(from) {
+		c.secondOpinion(ctx, q, from, doubtful, found)
+	}
+	for name, a := range found {
+		switch {
+		case a.err != nil && !a.err.Retriable:
+			c.meta.forget(name)
+		case a.err == nil:
+			a.info = c.meta.install(a.info)
+			found[name] = a
+		}
+	}
+	return found, nil
+}
+
+// readTopics reads an answer. It returns the names of topics which it says to be gone,
+// or to be others than they were: the broker may be behind.
+func (c *Client) readTopics(op string, resp *wire.MetadataResponse, found map[string]topicAnswer) (doubtful []string) {
 	for i := range resp.Topics {
 		t := &resp.Topics[i]
-		if t.Name != name {
-			continue
-		}
 		if err := t.Err(); err != nil {
-			c.meta.forget(name)
-			return nil, unknownTopic(wireError(op, name, -1, err))
+			found[t.Name] = topicAnswer{err: unknownTopic(wireError(op, t.Name, -1, err))}
+			doubtful = append(doubtful, t.Name)
+			continue
 		}
 		info, err := newTopicInfo(t)
 		if err != nil {
-			return nil, wireError(op, name, -1, err)
+			found[t.Name] = topicAnswer{err: wireError(op, t.Name, -1, err)}
+			continue
 		}
-		c.meta.mu.Lock()
-		c.meta.topics[name] = info
-		c.meta.mu.Unlock()
-		return info, nil
+		found[t.Name] = topicAnswer{info: info}
+		if known := c.meta.topic(t.Name); known != nil && known.uuid != info.uuid {
+			doubtful = append(doubtful, t.Name)
+		}
 	}
-	return nil, wireError(op, name, -1, wire.Errorf(wire.CodeUnknownTopic, "the broker's metadata lacks topic %q; create it or check its name", name))
+	return doubtful
+}
+
+// secondOpinion asks another broker about what one broker says to be gone or replaced.
+// Without one, topics known so far are held for existing.
+func (c *Client) secondOpinion(ctx context.Context, q question, from *node, names []string, found map[string]topicAnswer) {
+	req, resp := wire.MetadataRequest{Topics: names}, wire.MetadataResponse{}
+	second := map[string]topicAnswer{}
+	q.limit, q.avoid, q.without = 0, nil, from
+	_, _, err := c.ask(ctx, q, &req, &resp)
+	var still []string
+	if err == nil {
+		still = c.readTopics(q.op, &resp, second)
+	}
+	for _, name := range names {
+		known := c.meta.topic(name)
+		switch a, ok := second[name]; {
+		case err != nil && known != nil:
+			found[name] = topicAnswer{err: wireError(q.op, name, -1, err)}
+		case ok && known != nil && !slices.Contains(still, name), ok && known == nil && a.info != nil:
+			found[name] = a
+		}
+	}
 }
 
 // unknownTopic adds what to do to an error that names the topic anyway.
@@ -132,25 +268,11 @@ func unknownTopic(e *Error) *Error {
 	return e
 }
 
-// learn takes over the brokers of a metadata answer.
-func (c *Client) learn(resp *wire.MetadataResponse) {
-	c.meta.mu.Lock()
-	defer c.meta.mu.Unlock()
-	clear(c.meta.addrs)
-	for _, b := range resp.Brokers {
-		c.meta.addrs[b.ID] = b.Addr
-	}
-	c.meta.controller = resp.Controller
-}
-
 func newTopicInfo(t *wire.TopicMetadata) (*topicInfo, error) {
-	info := &topicInfo{name: t.Name, uuid: t.UUID, config: t.Config}
+	info := &topicInfo{name: t.Name, uuid: t.UUID, config: t.Config, parts: t.Partitions}
 	n := uint32(len(t.Partitions))
 	if n == 0 || n != t.Config.Partitions {
 		return nil, wire.Errorf(wire.CodeUnknown, "the metadata list %d partitions, the configuration says %d", n, t.Config.Partitions)
-	}
-	for i := range t.Partitions {
-		info.leaders = append(info.leaders, t.Partitions[i].Leader)
 	}
 	var err error
 	switch t.Config.Partitioner {
@@ -168,6 +290,9 @@ func newTopicInfo(t *wire.TopicMetadata) (*topicInfo, error) {
 	}
 	return info, nil
 }
+
+// replicated reports whether a partition has replicas besides its leader.
+func (t *topicInfo) replicated(partition int32) bool { return len(t.parts[partition].Replicas) > 1 }
 
 // validServers splits and checks a list of "host:port".
 func validServers(list []string) error {

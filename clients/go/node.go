@@ -25,8 +25,9 @@ const (
 type node struct {
 	client  *Client
 	addr    string
-	breaker *gobreaker.CircuitBreaker[*conn]
+	breaker atomic.Pointer[gobreaker.CircuitBreaker[*conn]]
 	lanes   [lanes]lane
+	silent  atomic.Int64 // client clock when a question was not answered in time, 0: answered since
 
 	mu      sync.Mutex
 	lastErr error // of the last attempt to connect
@@ -42,8 +43,14 @@ func newNode(c *Client, addr string) *node {
 	for i := range n.lanes {
 		n.lanes[i].dialing = make(chan struct{}, 1)
 	}
-	n.breaker = gobreaker.NewCircuitBreaker[*conn](gobreaker.Settings{
-		Name:        addr,
+	n.breaker.Store(n.newBreaker())
+	return n
+}
+
+func (n *node) newBreaker() *gobreaker.CircuitBreaker[*conn] {
+	c := n.client
+	return gobreaker.NewCircuitBreaker[*conn](gobreaker.Settings{
+		Name:        n.addr,
 		MaxRequests: 1, // half-open: one attempt decides
 		Timeout:     c.opts.breakerOpen,
 		ReadyToTrip: func(counts gobreaker.Counts) bool {
@@ -54,7 +61,20 @@ func newNode(c *Client, addr string) *node {
 		},
 		IsExcluded: func(err error) bool { return errors.Is(err, errCallerGone) },
 	})
-	return n
+}
+
+// revive closes the breaker: others say that the broker is there.
+func (n *node) revive() {
+	if old := n.breaker.Load(); old.State() != gobreaker.StateClosed {
+		n.breaker.CompareAndSwap(old, n.newBreaker())
+	}
+}
+
+// failing reports whether the last attempt to connect failed.
+func (n *node) failing() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.lastErr != nil
 }
 
 // errCallerGone marks attempts which the caller gave up: they say nothing about the
@@ -85,7 +105,7 @@ func (n *node) get(ctx context.Context, kind laneKind) (*conn, error) {
 	if k := n.live(kind); k != nil {
 		return k, nil
 	}
-	k, err := n.breaker.Execute(func() (*conn, error) { return n.dial(ctx) })
+	k, err := n.breaker.Load().Execute(func() (*conn, error) { return n.dial(ctx) })
 	if err != nil {
 		return nil, n.unreachable(ctx, err)
 	}

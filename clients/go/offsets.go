@@ -2,6 +2,7 @@ package sequitur
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -10,7 +11,7 @@ import (
 
 // choose checks partition numbers of a topic; none means all.
 func (t *topicInfo) choose(op string, partitions []int32) ([]int32, error) {
-	n := int32(len(t.leaders))
+	n := int32(len(t.parts))
 	if len(partitions) == 0 {
 		partitions = make([]int32, n)
 		for i := range partitions {
@@ -30,7 +31,8 @@ func (t *topicInfo) choose(op string, partitions []int32) ([]int32, error) {
 // offsets asks the leaders of partitions where a position is, retrying for at most the
 // request timeout. The answers are in the order of partitions.
 func (c *Client) offsets(ctx context.Context, op string, t *topicInfo, at Position, partitions []int32) ([]PartitionOffset, error) {
-	retry := c.newRetrier()
+	retry := c.newHunter()
+	patience := mostPatience
 	limit := time.Now().Add(c.opts.requestTimeout)
 	found := make([]PartitionOffset, len(partitions))
 	left := make([]int, len(partitions)) // indexes into partitions
@@ -38,27 +40,35 @@ func (c *Client) offsets(ctx context.Context, op string, t *topicInfo, at Positi
 		left[i] = i
 	}
 	for {
-		again, failure := c.offsetsOnce(ctx, op, t, at, partitions, left, found)
+		again, failure := c.offsetsOnce(ctx, op, t, at, partitions, left, found, patience)
 		if failure == nil {
 			return found, nil
 		}
 		left = again
 		wait := retry.failed(failure.after)
+		patience *= 2
 		if !failure.Retriable || time.Now().Add(wait).After(limit) {
 			return nil, failure
 		}
 		if pause(ctx, wait) != nil {
 			return nil, canceled(ctx, op, t.name)
 		}
-		if fresh, err := c.refreshTopic(ctx, op, t.name, t); err == nil && fresh.uuid == t.uuid {
+		fresh, err := c.refreshTopic(ctx, op, t.name, t, nil)
+		var e *Error
+		switch {
+		case err == nil && fresh.uuid == t.uuid:
 			t = fresh
+		case err == nil:
+			return nil, replaced(op, t.name, "ask again")
+		case errors.As(err, &e) && !e.Retriable:
+			return nil, err
 		}
 	}
 }
 
 // offsetsOnce asks every leader once. It returns the indexes still open with the error
 // of one of them.
-func (c *Client) offsetsOnce(ctx context.Context, op string, t *topicInfo, at Position, partitions []int32, left []int, found []PartitionOffset) (again []int, failure *Error) {
+func (c *Client) offsetsOnce(ctx context.Context, op string, t *topicInfo, at Position, partitions []int32, left []int, found []PartitionOffset, patience time.Duration) (again []int, failure *Error) {
 	kind, _ := at.wireKind()
 	byNode := map[*node][]int{}
 	for _, i := range left {
@@ -80,7 +90,10 @@ func (c *Client) offsetsOnce(ctx context.Context, op string, t *topicInfo, at Po
 			req.Parts = append(req.Parts, part)
 		}
 		var resp wire.ListOffsetsResponse
-		err := n.ask(ctx, op, wire.KindListOffsets, &req, &resp)
+		if !c.mayAskOthers(n) {
+			patience = 0
+		}
+		err := n.ask(ctx, op, wire.KindListOffsets, &req, &resp, patience)
 		if err == nil && len(resp.Parts) != len(indexes) {
 			err = wire.Errorf(wire.CodeUnknown, "the broker answered %d of %d partitions", len(resp.Parts), len(indexes))
 		}
@@ -93,6 +106,7 @@ func (c *Client) offsetsOnce(ctx context.Context, op string, t *topicInfo, at Po
 			part := &resp.Parts[j]
 			if err := part.Err(); err != nil {
 				failure = wireError(op, t.name, partitions[i], err)
+				failure.Retriable = failure.Retriable || elsewhere(part.Code)
 				again = append(again, i)
 				continue
 			}

@@ -11,6 +11,7 @@ type Option func(*clientOptions)
 
 type clientOptions struct {
 	name           string
+	rack           string
 	dial           func(ctx context.Context, network, addr string) (net.Conn, error)
 	dialTimeout    time.Duration
 	requestTimeout time.Duration
@@ -53,6 +54,10 @@ func (o *clientOptions) check() error {
 // WithClientName sets the name shown in the broker's logs and metrics.
 func WithClientName(name string) Option { return func(o *clientOptions) { o.name = name } }
 
+// WithRack names the failure domain that the client is in, as brokers name theirs; see
+// [ReadNearest].
+func WithRack(rack string) Option { return func(o *clientOptions) { o.rack = rack } }
+
 // WithDialer replaces how connections are made, for example for TLS or tests.
 func WithDialer(dial func(ctx context.Context, network, addr string) (net.Conn, error)) Option {
 	return func(o *clientOptions) { o.dial = dial }
@@ -74,7 +79,8 @@ func WithRetryBackoff(first, max time.Duration) Option {
 	return func(o *clientOptions) { o.backoffFirst, o.backoffMax = first, max }
 }
 
-// WithBreaker sets the circuit breaker that each broker has: after that many failed
+// WithBreaker sets the circuit breaker that each broker has. It spares a broker that is
+// gone; a failover to another one does not wait for it. After that many failed
 // connection attempts in a row none is made for openFor, then a single one decides.
 // Defaults 5 and 1 s.
 func WithBreaker(failures uint32, openFor time.Duration) Option {
@@ -175,6 +181,7 @@ type consumerOptions struct {
 	skipCorrupt    bool
 	untilEnd       bool
 	outOfRange     OutOfRangePolicy
+	readFrom       ReadFrom
 	prefetchBytes  int
 	fetchBytes     int
 	partitionBytes int
@@ -246,3 +253,18 @@ func WithFetchBytes(total, perPartition int) ConsumerOption {
 func WithMaxWait(d time.Duration, minBytes int) ConsumerOption {
 	return func(o *consumerOptions) { o.maxWait, o.minBytes = d, minBytes }
 }
+
+// ReadFrom says which replica a consumer reads a partition from.
+type ReadFrom uint8
+
+const (
+	// ReadLeader reads from the leader, where records appear first. The default.
+	ReadLeader ReadFrom = iota
+	// ReadNearest reads from a replica in the client's rack (see [WithRack]), from the
+	// leader where there is none or where it does not serve. Records are the same, in
+	// the same order, and may come a little later.
+	ReadNearest
+)
+
+// WithReadFrom sets which replica partitions are read from.
+func WithReadFrom(r ReadFrom) ConsumerOption { return func(o *consumerOptions) { o.readFrom = r } }

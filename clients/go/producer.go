@@ -80,9 +80,6 @@ type Producer struct {
 	spareCalls []*batch
 	calling    bool
 
-	refresh    map[*topicState]struct{} // topics whose metadata are stale
-	refreshing bool
-
 	sweep task
 }
 
@@ -119,7 +116,7 @@ type topicState struct {
 func (c *Client) NewProducer(opts ...ProducerOption) (*Producer, error) {
 	p := &Producer{
 		client: c, opts: defaultProducerOptions(), hooks: c.opts.hooks,
-		topics: map[string]*topicState{}, senders: map[*node]*sender{}, refresh: map[*topicState]struct{}{},
+		topics: map[string]*topicState{}, senders: map[*node]*sender{},
 	}
 	for _, o := range opts {
 		o(&p.opts)
@@ -329,7 +326,7 @@ func (o *producerOptions) check() error {
 
 // newTopicState readies a topic for sending. Lock held.
 func (p *Producer) newTopicState(info *topicInfo) *topicState {
-	n := len(info.leaders)
+	n := len(info.parts)
 	t := &topicState{name: info.name, uuid: info.uuid, info: info, parts: make([]*partition, n), open: make([]*batch, n), sticky: rand.Int32N(int32(n))}
 	t.setLimits(p)
 	t.route.Store(&topicRoute{info.partitioner, int32(n)})

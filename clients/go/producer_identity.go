@@ -27,7 +27,8 @@ func (p *Producer) ensureIdentity() error {
 		return nil
 	}
 	var resp wire.InitProducerResponse
-	if err := p.client.askAny(p.ctx, "init producer", wire.KindInitProducer, &req, &resp, repeatable); err != nil {
+	q := question{op: "init producer", kind: wire.KindInitProducer, limit: p.client.opts.requestTimeout, patience: mostPatience}
+	if _, _, err := p.client.ask(p.ctx, q, &req, &resp); err != nil {
 		if e := wireError("send", "", -1, err); e.Code == Code(wire.CodeProducerFenced.String()) {
 			p.mu.Lock()
 			p.failAll(e)

@@ -37,7 +37,11 @@ type partition struct {
 	lostAcked  bool // the broker lacks acknowledged records
 	rewind     bool // numbers from rewindTo on were never used
 	rewindTo   uint32
-	stale      bool // waits for fresh metadata
+	epoch      uint32 // of the leader, as known when the sender was found
+	stale      bool   // waits for fresh metadata
+	huntAt     int64  // client clock from which they count as fresh; with stale
+	hunt       retrier
+	gapSince   int64 // client clock when a leader first lacked acknowledged records; 0: none does
 	wait       time.Duration
 	notBefore  int64 // client clock; with delayed
 	delayed    bool  // in sender.delayed
@@ -53,15 +57,28 @@ type partition struct {
 const provenFor = 10 * time.Minute
 
 func (p *Producer) newPartition(t *topicState, i int32) *partition {
-	part := &partition{p: p, topic: t, index: i, retry: p.client.newRetrier(), version: 1}
+	part := &partition{p: p, topic: t, index: i, retry: p.client.newRetrier(), hunt: p.client.newHunter(), version: 1}
 	t.parts[i] = part
 	part.findSender()
 	return part
 }
 
 // findSender attaches the partition to its leader's sender, or asks for metadata.
+//
+// What is in flight to the leader before keeps the partition from sending until its
+// outcome is known: a broker that does not answer has little time left for it. Then the
+// queue is sent again from its head under the old numbers, the first batch alone, since
+// the new leader might not know the producer.
 func (t *partition) findSender() {
+	news := t.epoch != t.topic.info.parts[t.index].Epoch
+	t.epoch = t.topic.info.parts[t.index].Epoch
 	n := t.p.client.leader(t.topic.info, t.index)
+	if t.sender != nil && t.sender.node != n {
+		t.proven = false
+		if k := t.sender.conn; t.wire > 0 && k != nil {
+			k.forsaken.CompareAndSwap(0, t.p.client.now())
+		}
+	}
 	if n == nil {
 		if t.sender != nil {
 			t.sender.openBytes -= t.openSize()
@@ -70,12 +87,15 @@ func (t *partition) findSender() {
 			b.sender = nil
 		}
 		t.sender = nil
-		t.p.askMetadata(t)
+		t.askMetadata(t.hunt.failed(0))
 		return
 	}
 	s := t.p.senders[n]
 	if s == nil {
 		s = t.p.newSender(n)
+	}
+	if news && s.down {
+		s.revive()
 	}
 	if t.sender == s {
 		return
@@ -251,14 +271,18 @@ func (t *partition) fail(b *batch, err *Error) {
 }
 
 // answered takes the outcome of a batch that was in flight. Afterwards settle runs.
-func (t *partition) answered(b *batch, r *wire.ProduceResult, after time.Duration) {
+func (t *partition) answered(b *batch, r *wire.ProduceResult, after time.Duration, from *sender) {
+	again := t.recovering // the refusal before this one was reckoned with already
 	switch {
 	case b.done: // given up meanwhile
 	case r.Code == wire.CodeNone:
 		if b.id == t.id {
-			t.proven, t.lastAck = true, t.p.client.now()
+			t.proven, t.lastAck = from == t.sender, t.p.client.now()
 		}
 		t.retry.succeeded()
+		if t.gapSince = 0; from == t.sender {
+			t.hunt.succeeded()
+		}
 		b.done, b.baseOffset, b.appendTime = true, r.BaseOffset, r.AppendTime
 		b.duplicates = append(b.duplicates[:0], r.Duplicates...)
 		return
@@ -278,13 +302,16 @@ func (t *partition) answered(b *batch, r *wire.ProduceResult, after time.Duratio
 	case r.Code == wire.CodeStaleSequence:
 		b.unknown = true // stored long ago, or its numbers were
 		t.fail(b, wireError("send", "", -1, r.Err()))
-	case r.Code == wire.CodeNotLeader, r.Code == wire.CodeUnknownTopic, r.Code == wire.CodeUnknownPartition:
-		t.again(b, r.Err(), t.retry.failed(after))
-		t.p.askMetadata(t)
+	case elsewhere(r.Code):
+		b.unknown = b.unknown || r.Code == wire.CodeStorageFailed || r.Code == wire.CodeShuttingDown
+		t.again(b, r.Err(), 0)
+		if !again && from == t.sender {
+			t.askMetadata(t.hunt.failed(after))
+		}
 	case r.Code == wire.CodeOverloaded, r.Code == wire.CodeStorageFull:
 		t.again(b, r.Err(), t.retry.refused(after))
 	case r.Code.Retriable():
-		b.unknown = b.unknown || r.Code == wire.CodeTimeout || r.Code == wire.CodeStorageFailed || r.Code == wire.CodeShuttingDown
+		b.unknown = b.unknown || r.Code == wire.CodeTimeout
 		t.again(b, r.Err(), t.retry.failed(after))
 	default:
 		t.fail(b, wireError("send", "", -1, r.Err()))
@@ -333,7 +360,7 @@ func (t *partition) deliverHead() {
 
 // recover readies the queue to be sent again from its head. Nothing is in flight.
 func (t *partition) recover() {
-	if len(t.queue) > 0 && t.queue[0].gap && !t.newEpoch && !t.rewind && t.gen == t.p.identGen {
+	if len(t.queue) > 0 && t.queue[0].gap && !t.newEpoch && !t.rewind && t.gen == t.p.identGen && !t.doubtGap() {
 		t.newEpoch, t.lostAcked = true, true
 	}
 	for _, b := range t.queue {

@@ -1,99 +1,132 @@
 package sequitur
 
 import (
+	"time"
+
 	"github.com/sequitur-mq/sequitur/wire"
 )
 
-// askMetadata holds a partition until the topic's metadata are fresh. Lock held.
-func (p *Producer) askMetadata(t *partition) {
-	t.stale = true
-	p.refresh[t.topic] = struct{}{}
-	if p.refreshing || p.failure != nil {
-		return
-	}
-	p.refreshing = true
-	p.wg.Add(1)
-	go p.refreshAll()
+// gapDoubt is how long a replicated partition's leader must insist on lacking what was
+// acknowledged until it is believed: one that was deposed and does not know it yet lacks
+// the latest records too.
+const gapDoubt = 2 * time.Second
+
+// askMetadata holds a partition until the topic's metadata are fresh; they are asked for
+// after wait. Lock held.
+func (t *partition) askMetadata(wait time.Duration) {
+	t.stale, t.huntAt = true, t.p.client.now()+int64(wait)
+	t.wantMetadata(t.huntAt)
 }
 
-// refreshAll refreshes topics until none is waiting.
-func (p *Producer) refreshAll() {
-	defer p.wg.Done()
-	retry := p.client.newRetrier()
-	for {
-		p.mu.Lock()
-		if p.failure != nil || len(p.refresh) == 0 {
-			p.refreshing = false
-			p.mu.Unlock()
-			return
-		}
-		var topics []*topicState
-		for t := range p.refresh {
-			topics = append(topics, t)
-		}
-		p.mu.Unlock()
-		failed := false
-		for _, t := range topics {
-			failed = !p.refreshOne(t) || failed
-		}
-		if !failed {
-			retry.succeeded()
-		} else if pause(p.ctx, retry.failed(0)) != nil {
-			p.mu.Lock()
-			p.refreshing = false
-			p.mu.Unlock()
-			return
-		}
+// wantMetadata asks for the topic's metadata at a time of the client's clock, without
+// holding the partition. Lock held.
+func (t *partition) wantMetadata(at int64) {
+	var avoid *node
+	if t.sender != nil {
+		avoid = t.sender.node
 	}
+	t.p.client.scout.want(t.p, t.topic.name, at, avoid)
 }
 
-// refreshOne refreshes a topic; false if it has to be tried again.
-func (p *Producer) refreshOne(topic *topicState) bool {
-	info, err := p.client.refreshTopic(p.ctx, "send to", topic.name, topic.info)
+// learned implements user.
+func (p *Producer) learned(name string, info *topicInfo, err *Error) {
 	p.mu.Lock()
 	defer p.unlock()
-	delete(p.refresh, topic)
-	if err == nil && info.uuid != topic.uuid {
-		err = wireError("send to", topic.name, -1, wire.Errorf(wire.CodeUnknownTopic,
-			"the topic was deleted and created again; records meant for the old one are not written to the new one"))
+	topic := p.topics[name]
+	if topic == nil || p.failure != nil {
+		return
 	}
-	if err != nil {
-		e := wireError("send to", topic.name, -1, err)
-		if e.Code == Code(wire.CodeUnknownTopic.String()) {
-			p.unstage()
-			delete(p.topics, topic.name)
-			p.stage.topic.CompareAndSwap(topic, nil)
-			topic.failure = e
-			if p.last == topic {
-				p.last = nil
-			}
-			topic.failAll(e)
-			return true
+	if err == nil && info.uuid != topic.uuid {
+		err = replaced("send to", name, "records meant for the old one are not written to the new one")
+	}
+	if err != nil && err.Code == Code(wire.CodeUnknownTopic.String()) {
+		p.unstage()
+		delete(p.topics, name)
+		p.stage.topic.CompareAndSwap(topic, nil)
+		topic.failure = err
+		if p.last == topic {
+			p.last = nil
 		}
-		p.refresh[topic] = struct{}{}
-		for _, t := range topic.parts {
-			if t != nil && t.stale {
-				t.cause = e
+		topic.failAll(err)
+		return
+	}
+	if err == nil {
+		topic.update(info, p)
+	}
+	now := p.client.now()
+	for _, t := range topic.parts {
+		if t == nil {
+			continue
+		}
+		switch {
+		case err == nil:
+			t.reconsider(now)
+		case t.stale:
+			t.cause = err
+			t.askMetadata(t.hunt.failed(0))
+		case t.sender.down && t.busy():
+			t.wantMetadata(now + int64(t.hunt.failed(0)))
+		}
+	}
+}
+
+// reconsider follows the leader that fresh metadata name, or keeps looking for it.
+func (t *partition) reconsider(now int64) {
+	epoch := t.topic.info.parts[t.index].Epoch
+	switch {
+	case epoch != t.epoch:
+		t.hunt.succeeded()
+		t.stale = false
+		t.findSender()
+		t.settle()
+	case t.stale && now >= t.huntAt:
+		t.stale = false // perhaps the same one serves by now
+		t.findSender()
+		t.settle()
+	case t.stale:
+		t.wantMetadata(t.huntAt)
+	case t.sender.down && t.busy():
+		t.wantMetadata(now + int64(t.hunt.failed(0)))
+	}
+}
+
+// busy reports whether there is something to send, or in flight.
+func (t *partition) busy() bool { return t.open() != nil || len(t.queue) > 0 || t.wire > 0 }
+
+// suspect implements user.
+func (p *Producer) suspect(n *node) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s := p.senders[n]; s != nil && s.inflight > 0 {
+		for _, topic := range p.topics {
+			for _, t := range topic.parts {
+				if t != nil && t.sender == s && t.wire > 0 {
+					t.wantMetadata(p.client.now())
+					break
+				}
 			}
 		}
+	}
+}
+
+// doubtGap reports whether a leader that lacks acknowledged records is not believed yet.
+func (t *partition) doubtGap() bool {
+	now := t.p.client.now()
+	if t.gapSince == 0 {
+		t.gapSince = now
+	}
+	if !t.topic.info.replicated(t.index) || now-t.gapSince > int64(gapDoubt) {
+		t.gapSince = 0
 		return false
 	}
-	topic.update(info, p)
-	for _, t := range topic.parts {
-		if t != nil && t.stale {
-			t.stale = false
-			t.findSender()
-			t.settle()
-		}
-	}
-	_, again := p.refresh[topic] // some partition has no leader
-	return !again
+	t.askMetadata(t.hunt.failed(0))
+	return true
 }
 
 // update takes over fresh metadata of the same topic.
 func (topic *topicState) update(info *topicInfo, p *Producer) {
 	topic.info = info
-	for len(topic.parts) < len(info.leaders) {
+	for len(topic.parts) < len(info.parts) {
 		topic.parts, topic.open = append(topic.parts, nil), append(topic.open, nil)
 	}
 	topic.setLimits(p)

@@ -197,15 +197,18 @@ func (q *produceRequest) outcome(b *batch, i int) {
 		}
 	case q.lost != nil:
 		b.unknown = b.unknown || q.sent
+		if !t.recovering && p.failure == nil {
+			t.wantMetadata(p.client.now()) // a broken connection may mean another leader
+		}
 		t.again(b, q.lost, 0)
 	case q.resp.Code != wire.CodeNone:
 		whole := wire.ProduceResult{Code: q.resp.Code, Message: q.resp.Message}
-		t.answered(b, &whole, time.Duration(q.resp.RetryAfterMs)*time.Millisecond)
+		t.answered(b, &whole, time.Duration(q.resp.RetryAfterMs)*time.Millisecond, q.s)
 	case i >= len(q.resp.Parts):
 		b.unknown = true
 		t.again(b, wire.Errorf(wire.CodeUnknown, "the broker answered %d of %d parts", len(q.resp.Parts), len(q.batches)), t.retry.failed(0))
 	default:
-		t.answered(b, &q.resp.Parts[i], time.Duration(q.resp.RetryAfterMs)*time.Millisecond)
+		t.answered(b, &q.resp.Parts[i], time.Duration(q.resp.RetryAfterMs)*time.Millisecond, q.s)
 	}
 }
 

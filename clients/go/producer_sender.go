@@ -32,7 +32,9 @@ type sender struct {
 	inflight  int // requests
 	sending   bool
 	awake     bool // the goroutine will look again by itself
+	down      bool // the last attempt to connect, or to get an identity, failed
 	wake      chan struct{}
+	revived   chan struct{} // holds a token when a pause after a failure should end
 	free      []*produceRequest
 
 	answered   bool               // since conn was made
@@ -41,7 +43,7 @@ type sender struct {
 }
 
 func (p *Producer) newSender(n *node) *sender {
-	s := &sender{p: p, node: n, wake: make(chan struct{}, 1), compressor: record.NewCompressor(), retry: p.client.newRetrier(), eager: p.opts.batchBytes}
+	s := &sender{p: p, node: n, wake: make(chan struct{}, 1), revived: make(chan struct{}, 1), compressor: record.NewCompressor(), retry: p.client.newRetrier(), eager: p.opts.batchBytes}
 	p.senders[n] = s
 	if p.failure == nil {
 		p.wg.Add(1)
@@ -99,6 +101,28 @@ func (s *sender) wakeUp() {
 	case s.wake <- struct{}{}:
 	default:
 	}
+}
+
+// revive has the sender try again now: its broker leads anew.
+func (s *sender) revive() {
+	s.node.revive()
+	select {
+	case s.revived <- struct{}{}:
+	default:
+	}
+}
+
+// pause waits after a failure; false at the end of the producer.
+func (s *sender) pause(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-s.revived:
+		s.retry.succeeded()
+	case <-s.p.ctx.Done():
+	}
+	return s.p.ctx.Err() == nil
 }
 
 // delay has a partition wait before it is sent again.
@@ -209,8 +233,11 @@ func (s *sender) prepare() bool {
 	p.mu.Unlock()
 	if answered {
 		s.retry.succeeded()
-	} else if lost && pause(p.ctx, s.retry.failed(0)) != nil {
+	} else if lost && !s.pause(s.retry.failed(0)) {
 		return false
+	}
+	if s.node.live(produceLane) == nil {
+		s.lookAround()
 	}
 	k, err := s.node.get(p.ctx, produceLane)
 	if err == nil {
@@ -223,18 +250,41 @@ func (s *sender) prepare() bool {
 		return false
 	}
 	if err == nil {
+		p.mu.Lock()
+		s.down = false
+		p.mu.Unlock()
 		return true
 	}
 	failure := wireError("send", "", -1, err)
 	wait := s.retry.failed(failure.after)
 	p.mu.Lock()
+	s.down = true
 	s.unavailable(failure)
 	p.unlock()
-	return pause(p.ctx, wait) == nil
+	return s.pause(wait)
+}
+
+// lookAround has the metadata refreshed in case connecting takes long.
+func (s *sender) lookAround() {
+	if !s.p.client.mayAskOthers(s.node) {
+		return
+	}
+	s.p.mu.Lock()
+	defer s.p.mu.Unlock()
+	s.down = true
+	for _, topic := range s.p.topics {
+		for _, t := range topic.parts {
+			if t != nil && t.sender == s && t.busy() {
+				t.wantMetadata(s.p.client.now() + int64(suspectAfter))
+				break
+			}
+		}
+	}
 }
 
 // unavailable notes why nothing can be sent. What waits fails at once if that will not
-// change by itself; else it waits for the delivery timeout, and for a new leader.
+// change by itself; else it waits for the delivery timeout, and a new leader is looked
+// for.
 func (s *sender) unavailable(failure *Error) {
 	for _, topic := range s.p.topics {
 		for _, t := range topic.parts {
@@ -245,8 +295,8 @@ func (s *sender) unavailable(failure *Error) {
 			if !failure.Retriable {
 				t.failWaiting(failure, false)
 				t.settle()
-			} else if s.retry.failures > 1 && !t.stale {
-				t.p.askMetadata(t)
+			} else if !t.stale {
+				t.wantMetadata(s.p.client.now())
 			}
 		}
 	}

@@ -3,6 +3,7 @@ package sequitur
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -43,111 +44,161 @@ func (k *conn) ask(ctx context.Context, kind wire.Kind, req, resp wire.Message) 
 	return err != nil, err
 }
 
-// repeats says what may be done about a lost answer.
-type repeats bool
-
-const (
-	repeatable repeats = true  // send the request again
-	once       repeats = false // report that the outcome is unknown
-)
-
 // status returns the status that starts every response.
 type status interface{ Err() error }
 
-// askAny sends a request to any broker that answers, retrying for at most the request
-// timeout. The error is an *Error.
-func (c *Client) askAny(ctx context.Context, op string, kind wire.Kind, req, resp wire.Message, again repeats) error {
-	retry := c.newRetrier()
-	limit := time.Now().Add(c.opts.requestTimeout)
+const (
+	// metadataPatience is how long a broker is waited for before another one is asked
+	// for metadata; mostPatience the same for other questions that cost brokers little.
+	metadataPatience = 150 * time.Millisecond
+	mostPatience     = time.Second
+)
+
+// question says how to ask for something that any broker can answer.
+type question struct {
+	op       string
+	kind     wire.Kind
+	avoid    *node         // is asked last
+	without  *node         // is not asked
+	limit    time.Duration // for retries; 0: every broker is tried once
+	patience time.Duration // after which the next broker is asked; 0: as long as it takes
+}
+
+// ask sends a request to any broker that answers. from is who did. lost says that an
+// attempt before may have been carried out though no answer came; on failure that is
+// MaybeDone of the error.
+func (c *Client) ask(ctx context.Context, q question, req, resp wire.Message) (from *node, lost bool, failure *Error) {
+	retry := c.newHunter()
+	limit := time.Now().Add(q.limit)
 	for {
-		err := c.askOnce(ctx, op, kind, req, resp, again)
-		if err == nil {
-			return nil
+		from, failure = c.askOnce(ctx, q, req, resp)
+		if failure == nil {
+			return from, lost, nil
 		}
+		lost = lost || failure.MaybeDone
+		failure.MaybeDone = lost
 		if ctx.Err() != nil {
-			gone := canceled(ctx, op, "")
-			gone.MaybeDone = err.MaybeDone
-			return gone
+			gone := canceled(ctx, q.op, "")
+			gone.MaybeDone = lost
+			return nil, lost, gone
 		}
-		if !err.Retriable || err.MaybeDone && again == once {
-			return err
+		wait := retry.failed(failure.after)
+		if failure.Code == Code(wire.CodeOverloaded.String()) {
+			wait = retry.refused(failure.after)
 		}
-		wait := retry.failed(err.after)
-		if err.Code == Code(wire.CodeOverloaded.String()) {
-			wait = retry.refused(err.after)
-		}
-		if time.Now().Add(wait).After(limit) {
-			return err
+		if !failure.Retriable || q.limit == 0 || time.Now().Add(wait).After(limit) {
+			return nil, lost, failure
 		}
 		if pause(ctx, wait) != nil {
-			return canceled(ctx, op, "")
+			gone := canceled(ctx, q.op, "")
+			gone.MaybeDone = lost
+			return nil, lost, gone
 		}
+		q.patience *= 2
 	}
 }
 
 // askOnce tries one broker after the other until one answers.
-func (c *Client) askOnce(ctx context.Context, op string, kind wire.Kind, req, resp wire.Message, again repeats) *Error {
+func (c *Client) askOnce(ctx context.Context, q question, req, resp wire.Message) (*node, *Error) {
 	var failure *Error
-	for _, n := range c.candidates() {
-		k, err := n.get(ctx, fetchLane)
-		if err == nil {
-			var lost bool
-			if lost, err = k.ask(ctx, kind, req, resp); err == nil {
-				err = resp.(status).Err()
-			}
-			if err == nil {
-				return nil
-			}
-			failure = wireError(op, "", -1, err)
-			failure.MaybeDone = failure.MaybeDone || lost
-			if failure.Code != CodeUnreachable || lost && again == once {
-				failure.Broker = n.addr
-				return failure
-			}
+	maybeDone := false
+	nodes := c.candidates(q.avoid, q.without)
+	for i, n := range nodes {
+		patience := q.patience
+		if len(nodes) == 1 {
+			patience = 0
 		}
-		failure = wireError(op, "", -1, err)
+		lost, err := n.askWithin(ctx, patience, q.kind, req, resp)
+		if err == nil {
+			return n, nil
+		}
+		failure = wireError(q.op, "", -1, err)
 		failure.Broker = n.addr
-		if !failure.Retriable || ctx.Err() != nil {
-			return failure
+		maybeDone = maybeDone || failure.MaybeDone || lost
+		failure.MaybeDone = maybeDone
+		var refusal *wire.Error
+		refused := errors.As(err, &refusal)
+		if ctx.Err() != nil || refused && (!elsewhere(refusal.Code) || !failure.Retriable) || !failure.Retriable {
+			return nil, failure
+		}
+		if refused && i == len(nodes)-1 {
+			return nil, failure
 		}
 	}
 	if failure == nil {
-		failure = wireError(op, "", -1, errNoServers)
+		failure = wireError(q.op, "", -1, errNoServers)
 	}
-	return failure
+	return nil, failure
 }
 
+// askWithin sends one request to one broker, for at most a time if that is not 0.
+func (n *node) askWithin(ctx context.Context, patience time.Duration, kind wire.Kind, req, resp wire.Message) (lost bool, err error) {
+	try := ctx
+	if patience > 0 {
+		var cancel context.CancelFunc
+		try, cancel = context.WithTimeout(ctx, patience)
+		defer cancel()
+	}
+	k, err := n.get(try, fetchLane)
+	if err == nil {
+		if lost, err = k.ask(try, kind, req, resp); err == nil {
+			err = resp.(status).Err()
+		}
+	}
+	if err != nil && ctx.Err() == nil && try.Err() != nil {
+		n.silent.Store(n.client.now())
+		return lost, fmt.Errorf("%s did not answer within %v", n.addr, patience)
+	}
+	if err == nil {
+		n.silent.Store(0)
+	}
+	return lost, err
+}
+
+// silentFor is how long a broker that did not answer in time is asked last.
+const silentFor = 2 * time.Second
+
 // candidates lists the brokers to ask: those with a connection, then the known ones,
-// then the servers given to Connect.
-func (c *Client) candidates() []*node {
-	addrs := append(c.meta.brokers(), c.servers...)
-	var with, without []*node
+// then the servers given to Connect, then former brokers, then those that were silent
+// of late or are to be avoided.
+func (c *Client) candidates(avoid, without *node) []*node {
+	current, former := c.meta.addresses()
+	addrs := append(append(current, c.servers...), former...)
+	var live, idle, failed []*node
 	for i, addr := range addrs {
 		if slices.Contains(addrs[:i], addr) {
 			continue
 		}
-		if n := c.node(addr); n.live(fetchLane) != nil {
-			with = append(with, n)
-		} else {
-			without = append(without, n)
+		n := c.node(addr)
+		since := n.silent.Load()
+		switch {
+		case n == without:
+		case n == avoid, since != 0 && c.now()-since < int64(silentFor):
+			failed = append(failed, n)
+		case n.live(fetchLane) != nil:
+			live = append(live, n)
+		case n.failing():
+			failed = append([]*node{n}, failed...)
+		default:
+			idle = append(idle, n)
 		}
 	}
-	return append(with, without...)
+	return slices.Concat(live, idle, failed)
 }
 
-// askNode sends a repeatable request to one broker, once. The error is an *Error.
-func (n *node) ask(ctx context.Context, op string, kind wire.Kind, req, resp wire.Message) error {
-	k, err := n.get(ctx, fetchLane)
-	if err != nil {
-		return err
-	}
-	if _, err = k.ask(ctx, kind, req, resp); err == nil {
-		err = resp.(status).Err()
-	}
-	switch {
-	case err == nil:
+// mayAskOthers reports whether there are brokers besides one.
+func (c *Client) mayAskOthers(than *node) bool {
+	current, _ := c.meta.addresses()
+	return slices.ContainsFunc(current, func(addr string) bool { return than == nil || addr != than.addr })
+}
+
+// ask sends a repeatable request to one broker, once. The error is an *Error.
+func (n *node) ask(ctx context.Context, op string, kind wire.Kind, req, resp wire.Message, patience time.Duration) error {
+	_, err := n.askWithin(ctx, patience, kind, req, resp)
+	if err == nil {
 		return nil
-	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+	}
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
 		return canceled(ctx, op, "")
 	}
 	e := wireError(op, "", -1, err)

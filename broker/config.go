@@ -28,6 +28,13 @@ type Config struct {
 	// authenticates clients.
 	InsecureListen bool `json:"insecure-listen" doc:"allow addresses beyond loopback although clients are not authenticated"`
 
+	NodeID           int      `json:"node-id" doc:"number of this broker in its cluster, from 1; 0: as the data directory says, which is 1 for a broker by itself"`
+	ClusterListen    string   `json:"cluster-listen" doc:"address for the other brokers of a cluster; empty: a broker by itself"`
+	ClusterAdvertise string   `json:"cluster-advertise" doc:"address that other brokers are told to connect to; empty: the one listened on"`
+	Join             string   `json:"join" doc:"cluster addresses, separated by commas, of the brokers to found a cluster with, the same list on each, or of some that are in one; empty: founds a cluster by itself"`
+	Rack             string   `json:"rack" doc:"failure domain of this broker; the replicas of a partition are put into different ones"`
+	ReplaceAfter     Duration `json:"replace-after" doc:"how long a broker may be away before its replicas are made anew on others; 0: for ever"`
+
 	MaxConnections   int      `json:"max-connections" doc:"connections at a time; further ones are closed at once"`
 	HandshakeTimeout Duration `json:"handshake-timeout" doc:"time that a new connection has for its hello"`
 	ProduceTimeout   Duration `json:"produce-timeout" doc:"time to the answer of a produce request that names none; what is not durable then is answered TIMEOUT"`
@@ -70,6 +77,8 @@ func DefaultConfig() Config {
 		DataDir: "./data",
 		Listen:  "127.0.0.1:7650",
 		HTTP:    "127.0.0.1:7660",
+
+		ReplaceAfter: Duration(10 * time.Minute),
 
 		MaxConnections:   10_000,
 		HandshakeTimeout: Duration(5 * time.Second),
@@ -139,15 +148,23 @@ func (c *Config) checkAddresses() error {
 			return fmt.Errorf("listen and http are both %q: choose two ports", c.Listen)
 		}
 	}
-	if c.Advertise == "" {
+	if err := checkAdvertise("advertise", c.Advertise, "clients"); err != nil {
+		return err
+	}
+	return c.checkCluster()
+}
+
+// checkAdvertise checks an address that others are told; empty: the one listened on.
+func checkAdvertise(name, addr, whom string) error {
+	if addr == "" {
 		return nil
 	}
-	host, err := checkAddress("advertise", c.Advertise)
+	host, err := checkAddress(name, addr)
 	if err != nil {
 		return err
 	}
-	if host == "" || strings.HasSuffix(c.Advertise, ":0") {
-		return fmt.Errorf("advertise %q names no host and port that clients could connect to: write HOST:PORT", c.Advertise)
+	if host == "" || strings.HasSuffix(addr, ":0") {
+		return fmt.Errorf("%s %q names no host and port that %s could connect to: write HOST:PORT", name, addr, whom)
 	}
 	return nil
 }

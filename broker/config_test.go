@@ -139,6 +139,13 @@ func TestValidateRefuses(t *testing.T) {
 		`is ""`:              func(c *Config) { c.Listen = "127.0.0.1:" },
 		`is "http"`:          func(c *Config) { c.Listen = "127.0.0.1:http" },
 		"is not HOST:PORT":   func(c *Config) { c.Listen = "[::1" },
+		"node-id":            func(c *Config) { c.NodeID = -1 },
+		"join":               func(c *Config) { c.Join = "127.0.0.1:1" },
+		"node-id is not set": func(c *Config) { c.ClusterListen = "127.0.0.1:7651" },
+		"cluster-listen":     func(c *Config) { c.NodeID, c.ClusterListen = 1, "0.0.0.0:7651" },
+		"cluster-advertise":  func(c *Config) { c.NodeID, c.ClusterListen, c.ClusterAdvertise = 1, "127.0.0.1:7651", ":0" },
+		"also that of":       func(c *Config) { c.NodeID, c.ClusterListen = 1, c.Listen },
+		`join "nowhere"`:     func(c *Config) { c.NodeID, c.ClusterListen, c.Join = 1, "127.0.0.1:7651", "127.0.0.1:1, nowhere" },
 	} {
 		c := DefaultConfig()
 		change(&c)

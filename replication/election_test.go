@@ -40,8 +40,8 @@ func (c *cluster) elect() error {
 		return fmt.Errorf("epoch %d: node %d leads with log %v, committed was %v", c.epoch, best, log, c.committed)
 	}
 	l, err := NewLeader(LeaderConfig{
-		Self: uint32(best + 1), Epoch: c.epoch, Set: ReplicaSet{Members: []uint32{1, 2, 3}},
-		EpochStart: int64(len(log)), End: int64(len(log)),
+		Self: member1(best + 1), Epoch: c.epoch, Set: ReplicaSet{Members: members(1, 2, 3)},
+		Epochs: epochsOf(log), End: int64(len(log)),
 	})
 	if err != nil {
 		return err
@@ -49,6 +49,35 @@ func (c *cluster) elect() error {
 	c.breakRule(l)
 	c.leader, c.self = l, best
 	return c.append() // the start record
+}
+
+func member1(node int) Member { return Member{Node: uint32(node)} }
+
+func members(nodes ...int) (set []Member) {
+	for _, n := range nodes {
+		set = append(set, member1(n))
+	}
+	return set
+}
+
+// epochsOf is the history of a log given as the epochs of its records.
+func epochsOf(log []uint32) (epochs []EpochStart) {
+	for i, e := range log {
+		if i == 0 || log[i-1] != e {
+			epochs = append(epochs, EpochStart{e, int64(i)})
+		}
+	}
+	return epochs
+}
+
+// tell reports to a leader that a member holds its log up to an offset, fsynced.
+func tell(l *Leader, m Member, epoch uint32, durable int64) error {
+	if m == l.self {
+		_, err := l.ReportSelf(durable)
+		return err
+	}
+	_, err := l.Fetch(Fetch{From: m, Epoch: epoch, Offset: durable, LastEpoch: l.history.before(durable), Durable: durable})
+	return err
 }
 
 func last(log []uint32) uint32 {
@@ -77,7 +106,7 @@ func (c *cluster) follow(i int) error {
 		}
 		c.logs[i] = log
 	}
-	if _, err := c.leader.Report(uint32(i+1), c.epoch, int64(len(log))); err != nil {
+	if err := tell(c.leader, member1(i+1), c.epoch, int64(len(log))); err != nil {
 		return err
 	}
 	hw := c.leader.HighWatermark()
@@ -119,8 +148,8 @@ func TestCommittedRecordsSurviveElections(t *testing.T) {
 
 func TestTeeth(t *testing.T) {
 	for name, breakRule := range map[string]func(*Leader){
-		"counting old epochs": func(l *Leader) { l.countOldEpochs = true },
-		"a quorum of one":     func(l *Leader) { l.sets[0] = l.sets[0][:1] },
+		"counting old epochs": func(l *Leader) { l.breaks.CountOldEpochs = true },
+		"a quorum of one":     func(l *Leader) { l.quorum.sets[0] = l.quorum.sets[0][:1] },
 	} {
 		t.Run(name, func(t *testing.T) {
 			for seed := range uint64(1000) {
@@ -137,16 +166,25 @@ func TestTeeth(t *testing.T) {
 // The high watermark against the definition, for any sets and any order of reports.
 func TestCommitAgainstDefinition(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		ids := rapid.Permutation([]uint32{1, 2, 3, 4, 5, 6, 7}).Draw(t, "ids")
+		ids := rapid.Permutation(members(1, 2, 3, 4, 5, 6, 7)).Draw(t, "ids")
 		set := ReplicaSet{Members: ids[:rapid.IntRange(1, 5).Draw(t, "members")]}
 		if rapid.Bool().Draw(t, "joint") {
 			set.Joining = rapid.Permutation(ids).Draw(t, "joining")[:rapid.IntRange(1, 5).Draw(t, "n")]
 		}
+		for _, m := range ids {
+			if !set.IsVoter(m) && rapid.Bool().Draw(t, "learner") {
+				set.Learners = append(set.Learners, m)
+			}
+		}
 		start := rapid.Int64Range(0, 5).Draw(t, "start")
 		hw := rapid.Int64Range(0, start).Draw(t, "hw")
-		l, err := NewLeader(LeaderConfig{Self: ids[0], Epoch: 3, Set: set, EpochStart: start, End: start, HighWatermark: hw})
+		config := LeaderConfig{Self: ids[0], Epoch: 3, Set: set, End: start, HighWatermark: hw}
+		if start > 0 {
+			config.Epochs = []EpochStart{{2, 0}}
+		}
+		l, err := NewLeader(config)
 		require.NoError(t, err)
-		reported := map[uint32]int64{}
+		reported := map[Member]int64{}
 		for range rapid.IntRange(0, 40).Draw(t, "steps") {
 			if rapid.IntRange(0, 3).Draw(t, "append") == 0 {
 				require.NoError(t, l.Appended(l.End()+rapid.Int64Range(0, 4).Draw(t, "by")))
@@ -154,12 +192,28 @@ func TestCommitAgainstDefinition(t *testing.T) {
 			id := rapid.SampledFrom(ids).Draw(t, "id")
 			epoch := rapid.SampledFrom([]uint32{3, 3, 3, 2, 4}).Draw(t, "epoch")
 			durable := rapid.Int64Range(0, l.End()).Draw(t, "durable")
-			before := l.HighWatermark()
-			advanced, err := l.Report(id, epoch, durable)
-			require.NoError(t, err)
-			if epoch == 3 {
+			before, advanced := l.HighWatermark(), false
+			if id == ids[0] {
+				advanced, err = l.ReportSelf(durable)
 				reported[id] = max(reported[id], durable)
+			} else {
+				f := Fetch{
+					From: id, Epoch: epoch, Durable: durable + rapid.Int64Range(0, 3).Draw(t, "more"),
+					Offset: durable, LastEpoch: l.history.before(durable),
+				}
+				differs := rapid.IntRange(0, 4).Draw(t, "differs") == 0
+				if differs {
+					f.LastEpoch = 1
+				}
+				var a Answer
+				a, err = l.Fetch(f)
+				advanced = a.Advanced
+				if epoch == 3 && set.Has(id) && !differs {
+					require.Equal(t, Answer{Kind: Send, Offset: durable, Advanced: advanced}, a)
+					reported[id] = max(reported[id], durable)
+				}
 			}
+			require.NoError(t, err)
 			for o := start + 1; o <= l.End(); o++ { // o-1 is a record of this epoch
 				if majorityHas(set.Members, reported, o) && (len(set.Joining) == 0 || majorityHas(set.Joining, reported, o)) {
 					hw = max(hw, o)
@@ -171,7 +225,7 @@ func TestCommitAgainstDefinition(t *testing.T) {
 	})
 }
 
-func majorityHas(set []uint32, reported map[uint32]int64, end int64) bool {
+func majorityHas(set []Member, reported map[Member]int64, end int64) bool {
 	n := 0
 	for _, id := range set {
 		if reported[id] >= end {
@@ -181,38 +235,66 @@ func majorityHas(set []uint32, reported map[uint32]int64, end int64) bool {
 	return n > len(set)/2
 }
 
-func TestLeaderDoesNotAllocate(t *testing.T) {
-	l, err := NewLeader(LeaderConfig{Self: 1, Epoch: 1, Set: ReplicaSet{Members: []uint32{1, 2, 3, 4, 5}}})
-	require.NoError(t, err)
-	end := int64(0)
-	require.Zero(t, testing.AllocsPerRun(100, func() {
-		end++
-		if l.Appended(end) != nil {
-			t.Fatal("append")
-		}
-		for id := range uint32(5) {
-			if _, err := l.Report(id+1, 1, end); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}))
-	require.Equal(t, end, l.HighWatermark())
+func TestHotCallsDoNotAllocate(t *testing.T) {
+	set := ReplicaSet{Members: members(1, 2, 3), Joining: members(3, 4, 5), Learners: members(6)}
+	l, f := pair(t, set)
+	require.Zero(t, testing.AllocsPerRun(100, func() { step(t, l, f) }))
+	require.Equal(t, l.End(), f.End())
 }
 
-func BenchmarkReport(b *testing.B) {
-	for _, n := range []int{1, 3} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			l, err := NewLeader(LeaderConfig{Self: 1, Epoch: 1, Set: ReplicaSet{Members: []uint32{1, 2, 3}[:n]}})
-			require.NoError(b, err)
-			b.ReportAllocs()
-			for end := int64(1); b.Loop(); end++ {
-				if l.Appended(end) != nil {
-					b.Fatal("append")
-				}
-				if _, err := l.Report(uint32(end%int64(n))+1, 1, end); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
+// pair returns the leader on node 1 and the follower on node 2, in epoch 1.
+func pair(t testing.TB, set ReplicaSet) (*Leader, *Replica) {
+	l, err := NewLeader(LeaderConfig{Self: member1(1), Epoch: 1, Set: set})
+	require.NoError(t, err)
+	f, err := NewReplica(ReplicaConfig{Self: member1(2)})
+	require.NoError(t, err)
+	effect, err := f.Assign(1, member1(1), set)
+	require.NoError(t, err)
+	require.Equal(t, BecomeFollower, effect)
+	return l, f
+}
+
+// step appends one record and moves it to the follower and back as a report.
+func step(t testing.TB, l *Leader, r *Replica) {
+	f := r.Follower()
+	end := l.End() + 1
+	err := l.Appended(end)
+	if err == nil {
+		_, err = l.ReportSelf(end)
+	}
+	a, err2 := l.Fetch(f.Next())
+	if err != nil || err2 != nil || a.Kind != Send {
+		t.Fatal(err, err2, a)
+	}
+	accept, err := f.Receive(l.Data(a.Offset, end))
+	if err != nil || !accept || f.Appended(1, a.Offset, end) != nil || f.Durable(end) != nil {
+		t.Fatal(err, accept)
+	}
+	if _, err = l.Fetch(f.Next()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func BenchmarkReportSelf(b *testing.B) {
+	l, err := NewLeader(LeaderConfig{Self: member1(1), Epoch: 1, Set: ReplicaSet{Members: members(1)}})
+	require.NoError(b, err)
+	b.ReportAllocs()
+	for end := int64(1); b.Loop(); end++ {
+		if l.Appended(end) != nil {
+			b.Fatal("append")
+		}
+		if _, err := l.ReportSelf(end); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkReplicate is one record from a leader to a follower and its report, at each
+// of the two machines.
+func BenchmarkReplicate(b *testing.B) {
+	l, f := pair(b, ReplicaSet{Members: members(1, 2, 3)})
+	b.ReportAllocs()
+	for b.Loop() {
+		step(b, l, f)
 	}
 }

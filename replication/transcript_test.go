@@ -1,6 +1,7 @@
 package replication
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 )
+
+var update = flag.Bool("update", false, "write what the machines answer into testdata")
 
 // Transcripts are testdata/*.txt. A line that begins with "> " is an event, the lines
 // after it are what the machine answers, "#" begins a comment.
@@ -26,7 +29,11 @@ func TestTranscripts(t *testing.T) {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
 			text, err := os.ReadFile(file)
 			require.NoError(t, err)
-			require.Equal(t, string(text), play(string(text)))
+			got := play(string(text))
+			if *update {
+				require.NoError(t, os.WriteFile(file, []byte(got), 0o644))
+			}
+			require.Equal(t, string(text), got)
 		})
 	}
 }
@@ -65,19 +72,23 @@ func event(leader **Leader, words []string) string {
 		}
 		return n
 	}
-	nodes := func(s string) (ids []uint32) {
+	nodes := func(s string) (ids []Member) {
 		for part := range strings.SplitSeq(s, ",") {
 			if part != "" {
-				ids = append(ids, uint32(number(part)))
+				ids = append(ids, member1(int(number(part))))
 			}
 		}
 		return ids
 	}
 	if words[0] == "lead" {
-		l, err := NewLeader(LeaderConfig{
-			Self: uint32(number(args["self"])), Epoch: uint32(number(args["epoch"])),
-			Set:        ReplicaSet{Members: nodes(args["set"]), Joining: nodes(args["joining"])},
-			EpochStart: number(args["start"]), End: number(args["end"]), HighWatermark: number(args["hw"]),
+		var epochs []EpochStart
+		if start := number(args["start"]); start < number(args["end"]) {
+			epochs = []EpochStart{{uint32(number(args["epoch"])), start}}
+		}
+		l, err := NewLeader(LeaderConfig{Epochs: epochs,
+			Self: member1(int(number(args["self"]))), Epoch: uint32(number(args["epoch"])),
+			Set: ReplicaSet{Members: nodes(args["set"]), Joining: nodes(args["joining"])},
+			End: number(args["end"]), HighWatermark: number(args["hw"]),
 		})
 		if err != nil {
 			return "refused: " + err.Error()
@@ -91,9 +102,9 @@ func event(leader **Leader, words []string) string {
 	case "append":
 		err = l.Appended(number(plain[0]))
 	case "report":
-		var advanced bool
-		advanced, err = l.Report(uint32(number(plain[0])), uint32(number(args["epoch"])), number(args["durable"]))
-		if err == nil && advanced {
+		before := l.HighWatermark()
+		err = tell(l, member1(int(number(plain[0]))), uint32(number(args["epoch"])), number(args["durable"]))
+		if err == nil && l.HighWatermark() > before {
 			return state(l) + " (committed)"
 		}
 	case "fence":

@@ -97,14 +97,12 @@ func Open(p *log.Partition, o Options) (*Replica, error) {
 	end := p.End()
 	// What a quorum of one recovered is committed, whether it was acknowledged or not.
 	config := replication.LeaderConfig{
-		Self: r.options.NodeID, Epoch: max(p.LastEpoch(), 1),
-		Set:        replication.ReplicaSet{Version: 1, Members: []uint32{r.options.NodeID}},
-		EpochStart: end, End: end, HighWatermark: end,
+		Self: replication.Member{Node: r.options.NodeID}, Epoch: max(p.LastEpoch(), 1),
+		Set:   replication.ReplicaSet{Version: 1, Members: []replication.Member{{Node: r.options.NodeID}}},
+		Start: p.Start(), End: end, HighWatermark: end,
 	}
 	for _, e := range p.Epochs() {
-		if e.Epoch == config.Epoch {
-			config.EpochStart = min(e.First, end)
-		}
+		config.Epochs = append(config.Epochs, replication.EpochStart(e))
 	}
 	leader, err := replication.NewLeader(config)
 	if err != nil {

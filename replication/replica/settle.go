@@ -93,7 +93,7 @@ func (r *Replica) settle(calls []call) (n int) {
 
 // raise reports the durable offset to the machine and moves the high watermark.
 func (r *Replica) raise() {
-	advanced, err := r.leader.Report(r.options.NodeID, r.leader.Epoch(), r.log.Durable())
+	advanced, err := r.leader.ReportSelf(r.log.Durable())
 	if err != nil {
 		r.violate(err)
 	}

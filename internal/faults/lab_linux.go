@@ -29,7 +29,7 @@ func Isolate() (code int, ran bool, err error) {
 	cmd := exec.Command(self, os.Args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(), isolatedEnv+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
 	if os.Geteuid() != 0 {
 		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
 		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
@@ -151,8 +151,8 @@ func (l *lab) newHost(number int, bridge netlink.Link) (h host, err error) {
 	return h, h.handle.LinkSetUp(h.link)
 }
 
-// start starts a process on a host. It dies with this process.
-func (l *lab) start(number int, cmd *exec.Cmd) error {
+// start starts a process on a host, which dies with this process, and closes ended when it has ended.
+func (l *lab) start(number int, cmd *exec.Cmd, ended chan<- struct{}) error {
 	errs := make(chan error, 1)
 	go func() {
 		// Pdeathsig follows the thread: this one is never given back.
@@ -171,7 +171,8 @@ func (l *lab) start(number int, cmd *exec.Cmd) error {
 		}
 		errs <- err
 		if err == nil {
-			_, _ = cmd.Process.Wait()
+			_ = cmd.Wait()
+			close(ended)
 		}
 	}()
 	return <-errs

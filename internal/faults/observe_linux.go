@@ -1,0 +1,142 @@
+package faults
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sequitur-mq/sequitur/log"
+	"github.com/sequitur-mq/sequitur/record"
+)
+
+// readReplicas stops all brokers and reads the topic from each one's disk.
+func (c *cluster) readReplicas(ctx context.Context, o Options) (map[string]map[int32][]Read, error) {
+	ctx, cancel := context.WithTimeout(ctx, o.Patience)
+	defer cancel()
+	if err := c.complete(ctx); err != nil {
+		return nil, err
+	}
+	all := map[string]map[int32][]Read{}
+	for _, n := range c.nodes[:c.first] {
+		if err := c.stop(n); err != nil {
+			return nil, err
+		}
+	}
+	for _, n := range c.nodes[:c.first] {
+		reads, err := readDisk(n.dir)
+		if err != nil {
+			return nil, fmt.Errorf("read the disk of %s: %w", n.name(), err)
+		}
+		all[n.name()] = reads
+	}
+	return all, nil
+}
+
+// readDisk reads the topic's partitions from a stopped broker's directory. The topic is the only one.
+func readDisk(dir string) (map[int32][]Read, error) {
+	store, err := log.Open(dir, log.Options{})
+	if err != nil {
+		return nil, err
+	}
+	defer store.Close()
+	all := map[int32][]Read{}
+	var reader record.Reader
+	var decompressor record.Decompressor
+	for _, id := range store.IDs() {
+		if id.Topic[0] == '_' && id.Topic[1] == '_' {
+			continue // the broker's own
+		}
+		p, _ := store.Partition(id)
+		err := p.Batches(p.Start(), func(b record.Batch) error {
+			if b.Attributes().Control() {
+				return nil
+			}
+			if err := reader.Reset(b, &decompressor, record.DefaultLimits()); err != nil {
+				return err
+			}
+			var r record.Record
+			for {
+				ok, err := reader.Next(&r)
+				if err != nil || !ok {
+					return err
+				}
+				rid, err := parseID(r.Value)
+				if err != nil {
+					return err
+				}
+				all[int32(id.Partition)] = append(all[int32(id.Partition)], Read{b.BaseOffset() + r.OffsetDelta, rid})
+			}
+		})
+		if err != nil {
+			return nil, fmt.Errorf("partition %s: %w", id, err)
+		}
+	}
+	return all, nil
+}
+
+// status is what `broker cluster status --json` prints, as far as it is needed here.
+type status struct {
+	Brokers []struct {
+		Node  int    `json:"node"`
+		State string `json:"state"`
+	} `json:"brokers"`
+	Leaderless      int `json:"leaderless"`
+	UnderReplicated int `json:"underReplicated"`
+}
+
+// missing says which of the brokers are not there, or "".
+func (s status) missing(numbers ...int) string {
+	for _, number := range numbers {
+		alive := slices.ContainsFunc(s.Brokers, func(b struct {
+			Node  int    `json:"node"`
+			State string `json:"state"`
+		}) bool {
+			return b.Node == number && b.State == "alive"
+		})
+		if !alive {
+			return fmt.Sprintf("broker %d is not alive", number)
+		}
+	}
+	return ""
+}
+
+// complete waits until all brokers are there and every replica has everything.
+func (c *cluster) complete(ctx context.Context) error {
+	return c.until(ctx, func(s status) string {
+		for _, n := range c.nodes[:c.first] {
+			if what := s.missing(n.number); what != "" {
+				return what
+			}
+		}
+		if s.Leaderless > 0 || s.UnderReplicated > 0 {
+			return fmt.Sprintf("%d partitions without leader, %d with replicas that lag", s.Leaderless, s.UnderReplicated)
+		}
+		return ""
+	})
+}
+
+// until asks for the cluster's status until nothing is wrong with it.
+func (c *cluster) until(ctx context.Context, wrong func(status) string) error {
+	last := "the cluster does not answer"
+	for {
+		out, err := c.command(ctx, "cluster", "status", "--json")
+		if err == nil {
+			var s status
+			if err := json.Unmarshal([]byte(out), &s); err != nil {
+				return fmt.Errorf("cluster status: %w: %s", err, out)
+			}
+			if last = wrong(s); last == "" {
+				return nil
+			}
+		} else if ctx.Err() == nil {
+			last = err.Error()
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w; %s", ctx.Err(), last)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}

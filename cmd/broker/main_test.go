@@ -83,15 +83,27 @@ type process struct {
 // start runs the program; the test ends it if it does not end by itself.
 func start(t *testing.T, server string, args ...string) *process {
 	t.Helper()
+	p := prepare(t, server, args...)
+	p.launch()
+	return p
+}
+
+// prepare is start without starting.
+func prepare(t *testing.T, server string, args ...string) *process {
 	p := &process{t: t, cmd: exec.Command(binary, args...), stdout: newTee(), stderr: newTee()}
 	p.cmd.Env = append(os.Environ(), "SEQUITUR_SERVER="+server, "TZ=UTC")
 	p.cmd.Stdout, p.cmd.Stderr = p.stdout, p.stderr
+	return p
+}
+
+func (p *process) launch() {
+	p.t.Helper()
 	var err error
 	p.stdin, err = p.cmd.StdinPipe()
-	require.NoError(t, err)
-	require.NoError(t, p.cmd.Start())
-	t.Cleanup(func() { p.kill() })
-	return p
+	require.NoError(p.t, err)
+	require.NoError(p.t, p.cmd.Start())
+	p.t.Cleanup(func() { p.kill() })
+	go p.finish() // so that whoever waits for its output learns of its end
 }
 
 // wait waits for the end. A Go stack trace on standard error fails the test.
@@ -201,14 +213,23 @@ func serve(t *testing.T, dir, addr string, more ...string) *server {
 
 func tryServe(t *testing.T, dir, addr string, more ...string) (*server, error) {
 	t.Helper()
+	p := prepareServe(t, dir, addr, more...)
+	p.launch()
+	return p.awaitServe()
+}
+
+// prepareServe is a broker that is not started yet.
+func prepareServe(t *testing.T, dir, addr string, more ...string) *process {
 	if addr == "" {
 		addr = "127.0.0.1:0"
 	}
 	// Small journal files: the tests start dozens of brokers.
-	args := append([]string{"serve", "--data", dir, "--listen", addr, "--http", "",
-		"--journal-file-bytes", "4MiB", "--journal-bytes", "64MiB", "--reserve-bytes", "1MiB"}, more...)
-	p := start(t, "", args...)
-	go p.finish() // so that a broker that dies is noticed
+	return prepare(t, "", append([]string{"serve", "--data", dir, "--listen", addr, "--http", "",
+		"--journal-file-bytes", "4MiB", "--journal-bytes", "64MiB", "--reserve-bytes", "1MiB"}, more...)...)
+}
+
+// awaitServe waits until the broker serves.
+func (p *process) awaitServe() (*server, error) {
 	banner, up := p.stdout.until(func(s string) bool { return strings.Contains(s, "Ctrl-C stops it.\n") })
 	if !up {
 		return nil, fmt.Errorf("the broker did not start: %s", p.stderr.bytes())

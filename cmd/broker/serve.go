@@ -173,16 +173,24 @@ func (c *cli) attend(ctx context.Context, b *broker.Broker, http *admin.Server, 
 	select {
 	case err := <-b.Err():
 		_ = shutdown(b, http, cfg) // it has failed already
-		return fail(exitStorage, "nothing acknowledged is lost as long as the disk keeps what it has written\n"+
-			"check the disk, then: "+c.invoked()+" check "+cfg.DataDir, "the broker has stopped: %v", err)
+		return c.diskFailed(err, cfg)
 	case <-ctx.Done():
 	}
 	c.say("stopping: requests in flight may finish, then everything goes to disk; again to stop at once")
-	if err := shutdown(b, http, cfg); err != nil {
+	err := shutdown(b, http, cfg)
+	if errors.Is(err, log.ErrStorageFailed) {
+		return c.diskFailed(err, cfg)
+	}
+	if err != nil {
 		return fmt.Errorf("stop the broker: %w", err)
 	}
 	c.say("stopped, everything is on disk")
 	return nil
+}
+
+func (c *cli) diskFailed(err error, cfg *broker.Config) error {
+	return fail(exitStorage, "nothing acknowledged is lost as long as the disk keeps what it has written\n"+
+		"check the disk, then: "+c.invoked()+" check "+cfg.DataDir, "the broker has stopped: %v", err)
 }
 
 // shutdown stops a broker, giving requests in flight their time.

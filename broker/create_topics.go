@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/sequitur-mq/sequitur/consensus"
+	"github.com/sequitur-mq/sequitur/replication"
 	"github.com/sequitur-mq/sequitur/wire"
 )
 
@@ -98,9 +99,10 @@ func (h *handler) newTopic(n *wire.NewTopic, left *int) (*consensus.Topic, error
 	if _, err := rand.Read(t.ID[:]); err != nil {
 		return nil, err
 	}
-	replicas := []uint32{h.node}
+	self := replication.Member{Node: h.node, Disk: 1}
+	set := replication.ReplicaSet{Members: []replication.Member{self}}
 	for i := range t.Partitions {
-		t.Partitions[i] = consensus.Partition{Leader: h.node, Epoch: 1, Replicas: replicas}
+		t.Partitions[i] = consensus.Partition{Leader: self, Epoch: 1, Set: set}
 	}
 	return t, nil
 }

@@ -98,8 +98,9 @@ func (f *foundTopic) metadata() wire.TopicMetadata {
 		Name: t.Name, UUID: t.ID, Config: t.Config, Internal: wire.InternalTopic(t.Name),
 		Partitions: make([]wire.PartitionMetadata, len(t.Partitions)),
 	}
-	for i, p := range t.Partitions {
-		m.Partitions[i] = wire.PartitionMetadata{Leader: p.Leader, Epoch: p.Epoch, Replicas: p.Replicas}
+	for i := range t.Partitions {
+		p := &t.Partitions[i]
+		m.Partitions[i] = wire.PartitionMetadata{Leader: p.Leader.Node, Epoch: p.Epoch, Replicas: p.Nodes()}
 	}
 	return m
 }

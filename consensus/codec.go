@@ -36,8 +36,9 @@ func appendSized(dst []byte, fill func([]byte) []byte) []byte {
 // everything after it reads as zero. Counts are checked against the bytes that
 // are left, so that nothing is allocated for what cannot be there.
 type decoder struct {
-	b   []byte
-	err error
+	b       []byte
+	err     error
+	version uint8 // of the format
 }
 
 func (d *decoder) fail(what string) {
@@ -107,7 +108,7 @@ func (d *decoder) bytes() []byte {
 
 // sized returns a decoder of the data behind a length. What fails there has to
 // be reported with join.
-func (d *decoder) sized() *decoder { return &decoder{b: d.bytes(), err: d.err} }
+func (d *decoder) sized() *decoder { return &decoder{b: d.bytes(), err: d.err, version: d.version} }
 
 func (d *decoder) join(inner *decoder) {
 	if inner.err != nil && d.err == nil {

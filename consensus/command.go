@@ -22,9 +22,18 @@ const (
 	kindReserveProducers commandKind = 4
 	kindInitProducer     commandKind = 5
 	kindPurgeTopics      commandKind = 6
+	kindRegisterBroker   commandKind = 7
+	kindRemoveBroker     commandKind = 8
+	kindSetBroker        commandKind = 9
+	kindSetVoter         commandKind = 10
+	kindImportState      commandKind = 11
+	kindBeginEpochs      commandKind = 12
+	kindElectLeaders     commandKind = 13
 )
 
-const commandVersion = 1
+// formatVersion is that of commands and snapshots. Version 1 knew one broker without
+// disks, and is read still.
+const formatVersion = 2
 
 // CreateTopics creates topics as they are given, each on its own: one whose name
 // is taken is refused with TOPIC_EXISTS, unless the one there has the same UUID
@@ -68,7 +77,7 @@ func (InitProducer) kind() commandKind     { return kindInitProducer }
 
 // Encode returns the bytes of a command.
 func Encode(c Command) []byte {
-	return c.appendTo([]byte{byte(c.kind()), commandVersion})
+	return c.appendTo([]byte{byte(c.kind()), formatVersion})
 }
 
 func (c CreateTopics) appendTo(dst []byte) []byte {
@@ -119,11 +128,23 @@ func (c InitProducer) appendTo(dst []byte) []byte {
 // means damage, or a command of a later version.
 func Decode(data []byte) (Command, error) {
 	d := &decoder{b: data}
-	kind, version := commandKind(d.u8()), d.u8()
-	if d.err == nil && version != commandVersion {
-		return nil, fmt.Errorf("%w: command version %d, this broker reads %d: start a newer broker", errMalformed, version, commandVersion)
+	kind := commandKind(d.u8())
+	d.readVersion("command")
+	c := d.command(kind)
+	if d.err != nil {
+		return nil, d.err
 	}
-	var c Command
+	return c, nil
+}
+
+func (d *decoder) readVersion(of string) {
+	d.version = d.u8()
+	if d.err == nil && (d.version == 0 || d.version > formatVersion) {
+		d.fail(fmt.Sprintf("%s version %d, this broker reads up to %d: start a newer broker", of, d.version, formatVersion))
+	}
+}
+
+func (d *decoder) command(kind commandKind) Command {
 	switch kind {
 	case kindCreateTopics:
 		create := CreateTopics{}
@@ -133,22 +154,32 @@ func Decode(data []byte) (Command, error) {
 				break
 			}
 		}
-		c = create
+		return create
 	case kindAlterTopic:
-		c = AlterTopic{ID: d.uuid(), Version: d.u32(), Config: d.config()}
+		return AlterTopic{ID: d.uuid(), Version: d.u32(), Config: d.config()}
 	case kindDeleteTopics:
-		c = DeleteTopics{IDs: d.ids()}
+		return DeleteTopics{IDs: d.ids()}
 	case kindPurgeTopics:
-		c = PurgeTopics{IDs: d.ids()}
+		return PurgeTopics{IDs: d.ids()}
 	case kindReserveProducers:
-		c = ReserveProducers{Count: d.u32()}
+		return ReserveProducers{Count: d.u32()}
 	case kindInitProducer:
-		c = InitProducer{Name: string(d.bytes()), ID: d.u64(), Epoch: d.u32()}
-	default:
-		d.fail(fmt.Sprintf("command kind %d is not known: start a newer broker", kind))
+		return InitProducer{Name: string(d.bytes()), ID: d.u64(), Epoch: d.u32()}
+	case kindRegisterBroker:
+		return RegisterBroker{Broker: d.broker()}
+	case kindRemoveBroker:
+		return RemoveBroker{Node: d.u32()}
+	case kindSetBroker:
+		return SetBroker{Node: d.u32(), Draining: d.u8() != 0}
+	case kindSetVoter:
+		return SetVoter{Member: d.member(), Voter: d.u8() != 0}
+	case kindImportState:
+		return ImportState{Snapshot: append([]byte{}, d.bytes()...)}
+	case kindBeginEpochs:
+		return d.beginEpochs()
+	case kindElectLeaders:
+		return d.electLeaders()
 	}
-	if d.err != nil {
-		return nil, d.err
-	}
-	return c, nil
+	d.fail(fmt.Sprintf("command kind %d is not known: start a newer broker", kind))
+	return nil
 }

@@ -1,5 +1,6 @@
 // Package consensus decides what exists: topics with their configuration and
-// partitions, who leads what, producer ids and named producers.
+// partitions, who holds and who leads what, brokers and their disks, producer ids
+// and named producers.
 //
 // # The machine
 //
@@ -31,26 +32,47 @@
 //
 // A record of the internal partition has as key one byte, what it is, and:
 //
-//	1 command     value: u8 kind, u8 version (1), then
+//	1 command     value: u8 kind, u8 version (2), then
 //	    1 create topics       array of sized topic
 //	    2 alter topic         uuid, u32 version seen, sized config
 //	    3 delete topics       array of uuid
 //	    4 reserve producers   u32 how many
 //	    5 init producer       string name, u64 id, u32 epoch (id 0: unconditionally)
+//	    6 purge topics        array of uuid
+//	    7 register broker     sized broker
+//	    8 remove broker       u32 node
+//	    9 set broker          u32 node, u8 draining
+//	    10 set voter          member, u8 voter
+//	    11 import state       bytes: a snapshot
+//	    12 begin epochs       array of { uuid topic, u32 partition, u32 epoch seen, u8 1 if a set follows, set }
+//	    13 elect leaders      array of { uuid topic, u32 partition, u32 epoch, member }
+//	    255 request           16 bytes id, then another command: one that may be proposed twice
 //	2 snapshot    value: i64 next index (commands below it are in the snapshot),
 //	              u32 chunk, u32 chunks, then this chunk's part of
-//	    u8 version (1), u64 index applied, u64 next producer id,
+//	    u8 version (2), u64 index applied, u64 next producer id,
 //	    array of named producer, ascending by name:
 //	        sized { string name, u64 id, u32 epoch }
 //	    array of sized topic, ascending by name,
-//	    array of tombstone, ascending by UUID: uuid, u32 partitions
+//	    array of tombstone, ascending by UUID: uuid, u32 partitions,
+//	    u32 next disk, array of sized broker, ascending by node,
+//	    array of request remembered, oldest first: 16 bytes id, bytes result
 //
 //	topic      uuid (16 bytes), string name, u32 version, sized config,
-//	           array of partition { u32 leader, u32 epoch, u32 replica-set version, array of u32 replica }
+//	           array of partition { member leader, u32 epoch, set }
+//	member     u32 node, u32 disk
+//	set        u32 version, arrays of member: members, joining, learners
+//	broker     member, uuid of the disk, string address for clients, string address for brokers,
+//	           string rack, string version, u64 session, u8 draining, u8 voter
+//	result     u8 version (2), array of error, u64 producer id, u32 producer epoch, then nothing or a sized broker
+//	error      u8 0 | u8 1, u16 code, string message, u32 retry after ms | u8 2 (changed meanwhile), string context
 //	config     u32 partitions, u8 partitioner, array of bytes splits, u32 virtual nodes,
 //	           u16 replication factor, u8 fsync, u64 fsync interval ms, u64 retention ms,
 //	           u64 retention bytes, u8 cleanup, u32 segment bytes, u64 tombstone ms,
 //	           u64 dedup window ms, u32 max batch bytes, u8 ordering
+//
+// Version 1 had neither brokers nor requests, and partitions were { u32 leader, u32
+// epoch, u32 replica-set version, array of u32 replica }; all disks were number 1. It
+// is read still.
 //
 // A snapshot may be interrupted by commands and by a crash. It counts once all of
 // its chunks are there, and only then is the log before its next index dropped.

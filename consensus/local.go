@@ -135,18 +135,7 @@ func (l *Local) View(fn func(*Machine)) {
 // Do proposes a command and waits for its result. If ctx ends first the outcome
 // is not known. A refusal by the machine is in the result, not in the error.
 func (l *Local) Do(ctx context.Context, c Command) (Result, error) {
-	type outcome struct {
-		Result
-		error
-	}
-	done := make(chan outcome, 1)
-	l.Propose(c, func(r Result, err error) { done <- outcome{r, err} })
-	select {
-	case o := <-done:
-		return o.Result, o.error
-	case <-ctx.Done():
-		return Result{}, fmt.Errorf("metadata command: %w", ctx.Err())
-	}
+	return proposeAndWait(ctx, l, c)
 }
 
 // Propose appends a command. done is called once: on the driver's goroutine

@@ -26,6 +26,9 @@ type Machine struct {
 	partitions   int                  // of all topics
 	deleted      map[wire.UUID]uint32 // topics to be removed from disks -> their partitions
 	named        map[string]NamedProducer
+	brokers      map[uint32]Broker // by node id
+	nextDisk     uint32            // lowest disk number that was never given out
+	answered     answered          // commands that may be proposed twice
 }
 
 // NamedProducer is what a producer's name stands for.
@@ -34,42 +37,53 @@ type NamedProducer struct {
 	Epoch uint32
 }
 
-// ChangeKind says what happened to a topic.
+// ChangeKind says what happened.
 type ChangeKind uint8
 
-// The changes that a command can make to a topic.
+// The changes that a command can make.
 const (
 	TopicCreated ChangeKind = iota + 1
 	TopicAltered
 	TopicDeleted
+	PartitionsChanged // another epoch, leader or replica set
+	BrokersChanged
+	ProducerRaised // a named producer has a new epoch, or a new id: older ones are fenced
 )
 
 // A Change is something that brokers have to act upon.
 type Change struct {
-	Kind  ChangeKind
-	Topic *Topic
+	Kind       ChangeKind
+	Topic      *Topic        // as it is now, or was when it was deleted; nil if none is concerned
+	Partitions []uint32      // of PartitionsChanged, ascending
+	Brokers    []uint32      // of BrokersChanged: node ids, ascending
+	Producer   NamedProducer // of ProducerRaised
 }
 
 // Result is what a command did.
 type Result struct {
-	// Errors has one entry per item of CreateTopics and DeleteTopics in their
-	// order, nil for those that were done; one entry for the other commands.
+	// Errors has one entry per item of CreateTopics, DeleteTopics, BeginEpochs and
+	// ElectLeaders in their order, nil for those that were done; one entry for the
+	// other commands.
 	Errors []error
-	// Changes are the topics that were changed, in order.
+	// Changes are what the command changed, in order; none if it was proposed twice.
 	Changes []Change
 	// Producer is what InitProducer gave out, or the first id of the block
 	// that ReserveProducers gave out.
 	Producer NamedProducer
+	// Broker is the one registered, removed or set.
+	Broker Broker
 }
 
 // NewMachine returns a machine that knows nothing.
 func NewMachine() *Machine {
 	return &Machine{
 		nextProducer: 1, // 0 means no producer
+		nextDisk:     1, // 0 means no disk
 		topics:       map[string]*Topic{},
 		byID:         map[wire.UUID]*Topic{},
 		deleted:      map[wire.UUID]uint32{},
 		named:        map[string]NamedProducer{},
+		brokers:      map[uint32]Broker{},
 	}
 }
 
@@ -105,26 +119,53 @@ func (m *Machine) Apply(index uint64, command []byte) (Result, error) {
 	if index <= m.applied {
 		return Result{}, fmt.Errorf("apply metadata command %d after %d: index does not grow", index, m.applied)
 	}
-	c, err := Decode(command)
+	request, command, err := unwrap(command)
+	var c Command
+	if err == nil {
+		c, err = Decode(command)
+	}
 	if err != nil {
 		return Result{}, fmt.Errorf("apply metadata command %d: %w", index, err)
 	}
 	m.applied = index
+	if r, again := m.answered.find(request); again {
+		return r, nil
+	}
+	r := m.do(c)
+	m.answered.add(request, r)
+	return r, nil
+}
+
+func (m *Machine) do(c Command) Result {
 	switch c := c.(type) {
 	case CreateTopics:
-		return m.createTopics(c), nil
+		return m.createTopics(c)
 	case AlterTopic:
-		return m.alterTopic(c), nil
+		return m.alterTopic(c)
 	case DeleteTopics:
-		return m.deleteTopics(c), nil
+		return m.deleteTopics(c)
 	case PurgeTopics:
-		return m.purgeTopics(c), nil
+		return m.purgeTopics(c)
 	case ReserveProducers:
-		return m.reserveProducers(c), nil
+		return m.reserveProducers(c)
 	case InitProducer:
-		return m.initProducer(c), nil
+		return m.initProducer(c)
+	case RegisterBroker:
+		return m.registerBroker(c)
+	case RemoveBroker:
+		return m.removeBroker(c)
+	case SetBroker:
+		return m.setBroker(c)
+	case SetVoter:
+		return m.setVoter(c)
+	case ImportState:
+		return m.importState(c)
+	case BeginEpochs:
+		return m.beginEpochs(c)
+	case ElectLeaders:
+		return m.electLeaders(c)
 	}
-	return Result{}, fmt.Errorf("apply metadata command %d: %T has no rule", index, c)
+	panic(fmt.Sprintf("metadata command %T can be decoded and has no rule", c))
 }
 
 func (m *Machine) createTopics(c CreateTopics) Result {
@@ -142,7 +183,7 @@ func (m *Machine) createTopics(c CreateTopics) Result {
 			continue
 		}
 		m.put(t)
-		r.Changes = append(r.Changes, Change{TopicCreated, t})
+		r.Changes = append(r.Changes, Change{Kind: TopicCreated, Topic: t})
 	}
 	return r
 }
@@ -164,7 +205,7 @@ func (m *Machine) alterTopic(c AlterTopic) Result {
 	next.Version++
 	next.Config = c.Config
 	m.topics[t.Name], m.byID[t.ID] = &next, &next
-	return Result{Errors: []error{nil}, Changes: []Change{{TopicAltered, &next}}}
+	return Result{Errors: []error{nil}, Changes: []Change{{Kind: TopicAltered, Topic: &next}}}
 }
 
 func (m *Machine) deleteTopics(c DeleteTopics) Result {
@@ -179,7 +220,7 @@ func (m *Machine) deleteTopics(c DeleteTopics) Result {
 		delete(m.byID, id)
 		m.partitions -= len(t.Partitions)
 		m.deleted[id] = uint32(len(t.Partitions))
-		r.Changes = append(r.Changes, Change{TopicDeleted, t})
+		r.Changes = append(r.Changes, Change{Kind: TopicDeleted, Topic: t})
 	}
 	return r
 }
@@ -221,7 +262,7 @@ func (m *Machine) initProducer(c InitProducer) Result {
 		p = NamedProducer{ID: r.Producer.ID, Epoch: 1}
 	}
 	m.named[c.Name] = p
-	return Result{Errors: []error{nil}, Producer: p}
+	return Result{Errors: []error{nil}, Producer: p, Changes: []Change{{Kind: ProducerRaised, Producer: p}}}
 }
 
 func failed(err error) Result { return Result{Errors: []error{err}} }

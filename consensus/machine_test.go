@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/sequitur-mq/sequitur/replication"
 	"github.com/sequitur-mq/sequitur/wire"
 )
 
@@ -16,9 +17,15 @@ func testTopic(name string, id byte, partitions int) *Topic {
 	t := &Topic{ID: wire.UUID{15: id, 0: 1}, Name: name, Config: wire.DefaultTopicConfig()}
 	t.Config.Partitions = uint32(partitions)
 	for range partitions {
-		t.Partitions = append(t.Partitions, Partition{Leader: 1, Epoch: 1, Replicas: []uint32{1}})
+		t.Partitions = append(t.Partitions, aloneOn(1))
 	}
 	return t
+}
+
+// aloneOn is a partition on a standalone broker.
+func aloneOn(node uint32) Partition {
+	m := replication.Member{Node: node, Disk: 1}
+	return Partition{Leader: m, Epoch: 1, Set: replication.ReplicaSet{Members: []replication.Member{m}}}
 }
 
 func apply(t testing.TB, m *Machine, c Command) Result {
@@ -107,7 +114,7 @@ func TestIndexMustGrow(t *testing.T) {
 }
 
 func TestUnknownCommandsStopTheMachine(t *testing.T) {
-	for _, data := range [][]byte{nil, {1}, {99, 1}, {1, 2, 0}, {1, 1, 5, 1}} {
+	for _, data := range [][]byte{nil, {1}, {99, 1}, {1, 3, 0}, {1, 1, 5, 1}} {
 		m := NewMachine()
 		_, err := m.Apply(1, data)
 		require.ErrorIs(t, err, errMalformed, "%x", data)
@@ -132,7 +139,7 @@ func TestLaterFieldsAreIgnored(t *testing.T) {
 
 func drawCommand(t *rapid.T, m *Machine) Command {
 	ids := rapid.Custom(func(t *rapid.T) wire.UUID { return wire.UUID{15: rapid.ByteRange(1, 9).Draw(t, "id"), 0: 1} })
-	switch rapid.IntRange(0, 5).Draw(t, "kind") {
+	switch rapid.IntRange(0, 9).Draw(t, "kind") {
 	case 0:
 		c := CreateTopics{}
 		for range rapid.IntRange(0, 3).Draw(t, "topics") {
@@ -149,6 +156,8 @@ func drawCommand(t *rapid.T, m *Machine) Command {
 		return DeleteTopics{rapid.SliceOfN(ids, 0, 3).Draw(t, "topics")}
 	case 3:
 		return ReserveProducers{rapid.Uint32Range(0, 10).Draw(t, "count")}
+	case 4, 5, 6, 7:
+		return drawClusterCommand(t)
 	}
 	return InitProducer{
 		Name:  rapid.SampledFrom([]string{"p", "q", ""}).Draw(t, "name"),
@@ -165,9 +174,14 @@ func TestReplayEqualsLive(t *testing.T) {
 		cut := rapid.IntRange(0, 20).Draw(t, "snapshot after")
 		for i := range rapid.IntRange(1, 30).Draw(t, "commands") {
 			data := Encode(drawCommand(t, live))
+			if id := rapid.ByteRange(0, 9).Draw(t, "request"); id > 0 {
+				data = wrap(RequestID{id}, data)
+			}
 			commands = append(commands, data)
+			before := copyPartitions(live)
 			_, err := live.Apply(uint64(i+1), data)
 			require.NoError(t, err)
+			checkEpochs(t, before, live)
 			if i == cut {
 				require.NoError(t, restored.Restore(live.Snapshot()))
 			}
@@ -182,6 +196,33 @@ func TestReplayEqualsLive(t *testing.T) {
 		require.Equal(t, live.Hash(), restored.Hash())
 		require.Equal(t, live, restored)
 	})
+}
+
+func copyPartitions(m *Machine) map[wire.UUID][]Partition {
+	all := map[wire.UUID][]Partition{}
+	for t := range m.Topics() {
+		all[t.ID] = slices.Clone(t.Partitions)
+	}
+	return all
+}
+
+// checkEpochs checks a step: epochs and set versions never fall, an epoch has one leader for
+// good, and a set changes only with the epoch.
+func checkEpochs(t require.TestingT, before map[wire.UUID][]Partition, m *Machine) {
+	for topic := range m.Topics() {
+		for i, old := range before[topic.ID] {
+			now := topic.Partitions[i]
+			require.GreaterOrEqual(t, now.Epoch, old.Epoch)
+			require.GreaterOrEqual(t, now.Set.Version, old.Set.Version)
+			if now.Epoch == old.Epoch {
+				require.Equal(t, old.Set, now.Set)
+				require.True(t, now.Leader == old.Leader || old.Leader == (replication.Member{}))
+			}
+			if now.Leader != (replication.Member{}) && now.Leader != old.Leader {
+				require.Contains(t, append(slices.Clone(now.Set.Members), now.Set.Joining...), now.Leader)
+			}
+		}
+	}
 }
 
 // checkMachine checks what must hold in every state.
@@ -199,6 +240,13 @@ func checkMachine(t require.TestingT, m *Machine) {
 		require.Less(t, p.ID, m.nextProducer)
 		require.False(t, ids[p.ID])
 		ids[p.ID] = true
+	}
+	disks := map[uint32]bool{}
+	for node, b := range m.brokers {
+		require.Equal(t, node, b.Node)
+		require.False(t, disks[b.Disk])
+		require.Less(t, b.Disk, m.nextDisk)
+		disks[b.Disk] = true
 	}
 }
 
@@ -219,14 +267,23 @@ func TestHashSeesEveryPart(t *testing.T) {
 		func(m *Machine) { m.deleted[wire.UUID{7}] = 1 },
 		func(m *Machine) { m.topics["a"].Version++ },
 		func(m *Machine) { m.topics["a"].Partitions[1].Epoch++ },
-		func(m *Machine) { m.topics["a"].Partitions[1].Replicas = []uint32{2} },
+		func(m *Machine) { m.topics["a"].Partitions[1].Set.Members = []replication.Member{{Node: 2, Disk: 1}} },
 		func(m *Machine) { m.topics["a"].Config.MaxBatchBytes++ },
+		func(m *Machine) { m.topics["a"].Partitions[1].Leader.Disk++ },
+		func(m *Machine) { m.topics["a"].Partitions[1].Set.Version++ },
+		func(m *Machine) { m.topics["a"].Partitions[1].Set.Joining = []replication.Member{{Node: 2, Disk: 1}} },
+		func(m *Machine) { m.topics["a"].Partitions[1].Set.Learners = []replication.Member{{Node: 2, Disk: 1}} },
+		func(m *Machine) { m.nextDisk++ },
+		func(m *Machine) { m.brokers[1] = Broker{Node: 1, Disk: 1} },
+		func(m *Machine) { m.brokers[1] = Broker{Node: 1, Disk: 1, Draining: true} },
+		func(m *Machine) { m.brokers[1] = Broker{Node: 1, Disk: 1, Voter: true} },
+		func(m *Machine) { m.answered.add(RequestID{1}, Result{}) },
 	} {
 		other, seen := hashes[build(change)]
 		require.False(t, seen, "changes %d and %d have one hash", i, other)
 		hashes[build(change)] = i
 	}
-	require.Len(t, slices.Collect(maps.Keys(hashes)), 9)
+	require.Len(t, slices.Collect(maps.Keys(hashes)), 18)
 }
 
 func FuzzApply(f *testing.F) {
@@ -240,6 +297,13 @@ func FuzzApply(f *testing.F) {
 		ReserveProducers{10},
 		InitProducer{Name: "name"},
 		InitProducer{Name: "name", ID: 7, Epoch: 3},
+		RegisterBroker{testBroker(1, 1)},
+		RemoveBroker{1},
+		SetBroker{1, true},
+		SetVoter{member(1, 1), true},
+		ImportState{NewMachine().Snapshot()},
+		BeginEpochs{[]BeginEpoch{{wire.UUID{15: 1, 0: 1}, 0, 1, &replication.ReplicaSet{Members: []replication.Member{member(1, 1)}}}}},
+		ElectLeaders{[]ElectLeader{{wire.UUID{15: 1, 0: 1}, 0, 1, member(1, 1)}}},
 	} {
 		f.Add(Encode(c))
 	}
@@ -266,6 +330,9 @@ func FuzzRestore(f *testing.F) {
 	f.Add(m.Snapshot())
 	apply(f, m, CreateTopics{[]*Topic{testTopic("a", 1, 2), testTopic("b", 2, 1)}})
 	apply(f, m, InitProducer{Name: "p"})
+	apply(f, m, RegisterBroker{testBroker(1, 1)})
+	_, err := m.Apply(m.Applied()+1, wrap(RequestID{1}, Encode(RegisterBroker{testBroker(2, 2)})))
+	require.NoError(f, err)
 	f.Add(m.Snapshot())
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m := NewMachine()

@@ -12,11 +12,9 @@ import (
 	"github.com/sequitur-mq/sequitur/wire"
 )
 
-const snapshotVersion = 1
-
 // Snapshot returns the whole state; equal states have equal snapshots.
 func (m *Machine) Snapshot() []byte {
-	dst := []byte{snapshotVersion}
+	dst := []byte{formatVersion}
 	dst = le.AppendUint64(dst, m.applied)
 	dst = le.AppendUint64(dst, m.nextProducer)
 	dst = appendCount(dst, len(m.named))
@@ -29,7 +27,7 @@ func (m *Machine) Snapshot() []byte {
 		})
 	}
 	dst = appendCount(dst, len(m.topics))
-	for _, t := range slices.SortedFunc(maps.Values(m.topics), func(a, b *Topic) int { return cmp.Compare(a.Name, b.Name) }) {
+	for _, t := range sortedTopics(m.topics) {
 		dst = t.appendTo(dst)
 	}
 	dst = appendCount(dst, len(m.deleted))
@@ -37,16 +35,24 @@ func (m *Machine) Snapshot() []byte {
 		dst = append(dst, id[:]...)
 		dst = le.AppendUint32(dst, m.deleted[id])
 	}
-	return dst
+	dst = le.AppendUint32(dst, m.nextDisk)
+	brokers := m.Brokers()
+	dst = appendCount(dst, len(brokers))
+	for i := range brokers {
+		dst = brokers[i].appendTo(dst)
+	}
+	return m.answered.appendTo(dst)
+}
+
+func sortedTopics(topics map[string]*Topic) []*Topic {
+	return slices.SortedFunc(maps.Values(topics), func(a, b *Topic) int { return cmp.Compare(a.Name, b.Name) })
 }
 
 // Restore replaces the state by that of a snapshot. After an error the machine
 // is as it was.
 func (m *Machine) Restore(snapshot []byte) error {
 	d := &decoder{b: snapshot}
-	if v := d.u8(); d.err == nil && v != snapshotVersion {
-		return fmt.Errorf("restore metadata: %w: snapshot version %d, this broker reads %d: start a newer broker", errMalformed, v, snapshotVersion)
-	}
+	d.readVersion("snapshot")
 	next := NewMachine()
 	next.applied, next.nextProducer = d.u64(), d.u64()
 	for range d.count(minSized) {
@@ -76,11 +82,30 @@ func (m *Machine) Restore(snapshot []byte) error {
 		id := d.uuid()
 		next.deleted[id] = d.u32()
 	}
+	if d.version >= 2 {
+		next.restoreBrokers(d)
+		next.answered = d.answered()
+	}
 	if d.err != nil {
 		return fmt.Errorf("restore metadata: %w", d.err)
 	}
 	*m = *next
 	return nil
+}
+
+func (m *Machine) restoreBrokers(d *decoder) {
+	m.nextDisk = d.u32()
+	for range d.count(minSized) {
+		b := d.broker()
+		if d.err != nil {
+			return
+		}
+		if _, twice := m.brokers[b.Node]; twice || b.Disk == 0 || b.Disk >= m.nextDisk {
+			d.fail(fmt.Sprintf("broker %d with disk %d is there twice or has a number never given out", b.Node, b.Disk))
+			return
+		}
+		m.brokers[b.Node] = b
+	}
 }
 
 // Hash identifies the state: equal for machines that applied the same commands.

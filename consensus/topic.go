@@ -17,18 +17,7 @@ type Topic struct {
 	Partitions []Partition // index = partition number
 }
 
-// Partition says who holds a partition and who leads it.
-type Partition struct {
-	Leader   uint32 // node id
-	Epoch    uint32 // of the leader, from 1
-	Version  uint32 // of the replica set
-	Replicas []uint32
-}
-
-const (
-	minSized     = 1
-	minPartition = 4 + 4 + 4 + 1
-)
+const minSized = 1
 
 func (t *Topic) appendTo(dst []byte) []byte {
 	return appendSized(dst, func(dst []byte) []byte {
@@ -38,14 +27,7 @@ func (t *Topic) appendTo(dst []byte) []byte {
 		dst = appendConfig(dst, &t.Config)
 		dst = appendCount(dst, len(t.Partitions))
 		for i := range t.Partitions {
-			p := &t.Partitions[i]
-			dst = le.AppendUint32(dst, p.Leader)
-			dst = le.AppendUint32(dst, p.Epoch)
-			dst = le.AppendUint32(dst, p.Version)
-			dst = appendCount(dst, len(p.Replicas))
-			for _, r := range p.Replicas {
-				dst = le.AppendUint32(dst, r)
-			}
+			dst = t.Partitions[i].appendTo(dst)
 		}
 		return dst
 	})
@@ -59,32 +41,12 @@ func (d *decoder) topic() *Topic {
 		t.Partitions = make([]Partition, n)
 	}
 	for i := range t.Partitions {
-		p := &t.Partitions[i]
-		p.Leader, p.Epoch, p.Version = in.u32(), in.u32(), in.u32()
-		if n := in.count(4); n > 0 {
-			p.Replicas = make([]uint32, n)
-		}
-		for j := range p.Replicas {
-			p.Replicas[j] = in.u32()
-		}
-		// Most partitions of a topic have the same replicas: share them.
-		if i > 0 && equalReplicas(p.Replicas, t.Partitions[i-1].Replicas) {
-			p.Replicas = t.Partitions[i-1].Replicas
+		t.Partitions[i] = in.partition()
+		if i > 0 {
+			t.Partitions[i].share(&t.Partitions[i-1])
 		}
 	}
 	return t
-}
-
-func equalReplicas(a, b []uint32) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
 }
 
 func appendConfig(dst []byte, c *wire.TopicConfig) []byte {

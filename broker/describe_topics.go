@@ -1,6 +1,8 @@
 package broker
 
 import (
+	"path/filepath"
+
 	"github.com/sequitur-mq/sequitur/log"
 	"github.com/sequitur-mq/sequitur/wire"
 )
@@ -45,7 +47,20 @@ func (h *handler) partitionStats(id log.ID) (s wire.PartitionStats) {
 	st := p.Stat()
 	s = wire.PartitionStats{Start: st.Start, End: st.Durable, Bytes: uint64(st.Bytes), Segments: uint32(st.Segments)}
 	for _, hole := range st.Holes[:min(len(st.Holes), maxHoles)] {
-		s.Holes = append(s.Holes, wire.Hole{From: hole.From, To: hole.To, File: hole.File, Position: hole.Position})
+		s.Holes = append(s.Holes, wire.Hole{From: hole.From, To: hole.To, File: h.inDataDir(hole.File), Position: hole.Position})
 	}
 	return s
+}
+
+// inDataDir names a file as seen from the data directory, as the offline check
+// does.
+func (h *handler) inDataDir(file string) string {
+	dir, err := filepath.Abs(h.cfg.DataDir)
+	if err != nil {
+		return file
+	}
+	if name, err := filepath.Rel(dir, file); err == nil && filepath.IsLocal(name) {
+		return name
+	}
+	return file
 }

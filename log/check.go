@@ -1,9 +1,11 @@
 package log
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"math"
@@ -36,7 +38,8 @@ type Finding struct {
 	From      int64    `json:"from"`                // offsets [From, To) are concerned; both 0 if none are
 	To        int64    `json:"to"`
 	What      string   `json:"what"`
-	Do        string   `json:"do"` // what to do about it
+	Do        string   `json:"do"`                 // what to do about it
+	Repaired  bool     `json:"repaired,omitempty"` // by the next start: bytes on disk are others than the journal has
 }
 
 // String is the finding in one line.
@@ -74,6 +77,9 @@ type Report struct {
 	Replayed       int64 `json:"replayed_bytes"` // that a start has to write to segments
 	Damages        int64 `json:"damages"`
 	Warnings       int64 `json:"warnings"`
+
+	// Refused is why the broker does not start on the directory, empty if it does.
+	Refused string `json:"start_refused,omitempty"`
 
 	Took time.Duration `json:"took_ns"`
 }
@@ -137,22 +143,48 @@ func Check(dir string, o CheckOptions) (Report, error) {
 	began := time.Now()
 	c := &checker{options: o, fs: o.FS, dir: dir, journaled: map[ID][]journaledStretch{}}
 	c.report.Dir, c.report.Findings = dir, []Finding{}
+	if err := c.isDataDirectory(); err != nil {
+		return c.report, fmt.Errorf("check %s: %w", dir, err)
+	}
 	lock, err := o.FS.LockShared(filepath.Join(dir, lockFile))
 	switch {
 	case errors.Is(err, vfs.ErrLocked):
 		return c.report, fmt.Errorf("check %s: %w; stop the broker first", dir, ErrLocked)
-	case isNotExist(err):
-		return c.report, fmt.Errorf("check %s: no data directory of a broker: %w", dir, err)
+	case isNotExist(err): // a copy may lack it; no broker runs without it
 	case err != nil:
 		return c.report, fmt.Errorf("check %s: %w", dir, err)
+	default:
+		defer lock.Close()
 	}
-	defer lock.Close()
 	if err := c.run(); err != nil {
 		return c.report, fmt.Errorf("check %s: %w", dir, err)
 	}
 	c.sort()
 	c.report.Took = time.Since(began)
 	return c.report, nil
+}
+
+// ErrNoData is returned by Check for a directory that is empty or holds nothing of a broker. A start would make it a
+// data directory.
+var ErrNoData = errors.New("no data directory of a broker")
+
+// isDataDirectory reports what keeps a directory from being checked: it is missing, cannot be read, is none, or holds
+// nothing that a broker makes.
+func (c *checker) isDataDirectory() error {
+	entries, err := c.fs.ReadDir(c.dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		switch e.Name() {
+		case lockFile, identityFile, checkpointFile, journalDir, partitionsDir:
+			return nil
+		}
+	}
+	if len(entries) == 0 {
+		return fmt.Errorf("%w: it is empty", ErrNoData)
+	}
+	return fmt.Errorf("%w: it holds other files, such as %s", ErrNoData, entries[0].Name())
 }
 
 type checker struct {
@@ -205,14 +237,16 @@ func (c *checker) sort() {
 const (
 	doRestore = "restore the file from a copy or a replica; the broker serves around the damage if it can start"
 	doNothing = "nothing: the next start puts it in order"
+
+	doRestoreAll = "restore it from a copy; the broker does not start without it"
 )
 
 func (c *checker) run() error {
 	c.records = record.NewDecompressor()
 	defer c.records.Close()
 	c.throttle = newThrottle(c.options.MaxBytesSec)
-	if !c.checkIdentity() {
-		return nil
+	if ok, err := c.checkIdentity(); err != nil || !ok {
+		return err
 	}
 	overlay := vfs.NewOverlay(c.fs)
 	s := newStore(c.dir, Options{FS: overlay, Logger: slog.New(slog.DiscardHandler), TailBytes: -1, switches: c.options.switches}.withDefaults())
@@ -222,7 +256,7 @@ func (c *checker) run() error {
 		if !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrVersion) {
 			return err
 		}
-		c.find(Finding{Severity: SeverityDamage, File: c.dir, Position: -1, What: "the broker cannot start: " + err.Error(), Do: doRestore})
+		c.refused(Finding{File: c.dir, Position: -1, What: "the broker cannot start: " + err.Error(), Do: doRestoreAll})
 		c.checkJournalFiles()
 		return c.checkPartitions(s, true)
 	}
@@ -241,36 +275,57 @@ func (c *checker) run() error {
 			What: fmt.Sprintf("a batch behind the last checkpoint is unreadable (%v), the next start gives it up with the %d bytes from it on: after a power failure that is data that was not synced, else damage", lost.reason, lost.bytes),
 			Do:   "nothing if the power failed; else " + doRestore})
 	}
-	c.noteChanges(overlay)
+	if err := c.noteChanges(overlay); err != nil {
+		return err
+	}
 	return c.checkPartitions(s, false)
 }
 
 // checkIdentity reports whether it makes sense to go on.
-func (c *checker) checkIdentity() bool {
+func (c *checker) checkIdentity() (bool, error) {
 	name := filepath.Join(c.dir, identityFile)
 	b, err := readFile(c.fs, name)
-	var id Identity
-	if err == nil {
-		id, err = decodeIdentity(b)
+	if isNotExist(err) {
+		return false, c.checkWithoutIdentity(name)
 	}
-	switch {
-	case isNotExist(err):
-		if _, statErr := c.fs.Stat(filepath.Join(c.dir, checkpointFile)); statErr != nil {
-			c.find(Finding{Severity: SeverityNote, File: name, Position: -1, What: "there is no identity yet: the first start did not get far", Do: doNothing})
-			return false
-		}
-		c.find(Finding{Severity: SeverityDamage, File: name, Position: -1, What: "the identity file is missing", Do: doRestore})
-		return false
-	case err != nil:
-		c.find(Finding{Severity: SeverityDamage, File: name, Position: 0, What: err.Error(), Do: doRestore})
-		return false
+	if err != nil {
+		return false, err
+	}
+	id, err := decodeIdentity(b)
+	if err != nil {
+		c.refused(Finding{File: name, Position: 0, What: err.Error(), Do: doRestoreAll})
+		return false, nil
 	}
 	c.report.Disk = fmt.Sprintf("%x", id.Disk)
-	return true
+	return true, nil
+}
+
+// checkWithoutIdentity asks a start, on an overlay, what it makes of a directory without an identity: there is nothing
+// yet, or there is something that belongs to nobody.
+func (c *checker) checkWithoutIdentity(name string) error {
+	s := newStore(c.dir, Options{FS: vfs.NewOverlay(c.fs), Logger: slog.New(slog.DiscardHandler), TailBytes: -1, switches: c.options.switches}.withDefaults())
+	_, err := s.recoverOnly()
+	defer s.closeRecovered()
+	switch {
+	case err == nil:
+		c.find(Finding{Severity: SeverityNote, File: name, Position: -1, What: "there is no identity and no data yet: the first start did not get far", Do: doNothing})
+	case errors.Is(err, ErrCorrupt), errors.Is(err, ErrVersion):
+		c.refused(Finding{File: name, Position: -1, What: "the identity file is missing: " + err.Error(), Do: doRestoreAll})
+	default:
+		return err
+	}
+	return nil
+}
+
+// refused adds the damage over which a start fails.
+func (c *checker) refused(f Finding) {
+	f.Severity = SeverityDamage
+	c.report.Refused = f.What
+	c.find(f)
 }
 
 // noteChanges says what a start would write.
-func (c *checker) noteChanges(overlay *vfs.Overlay) {
+func (c *checker) noteChanges(overlay *vfs.Overlay) error {
 	changed, removed := overlay.Changes()
 	for _, ch := range changed {
 		name, suffix, ok := parseSegmentName(filepath.Base(ch.Name))
@@ -281,6 +336,15 @@ func (c *checker) noteChanges(overlay *vfs.Overlay) {
 		f := Finding{Severity: SeverityNote, File: ch.Name, Position: min(max(ch.Was, 0), ch.Size), From: name.base, Do: doNothing}
 		switch {
 		case ch.Written > 0:
+			at, n, err := c.differing(overlay, ch)
+			if err != nil {
+				return err
+			}
+			if n > 0 {
+				f.Position, f.Repaired = at, true
+				f.What = fmt.Sprintf("bytes are others than the journal has, %d from here on; the next start writes them from there. After a power failure that is data that was not synced, else the disk has damaged them", n)
+				break
+			}
 			f.What = fmt.Sprintf("%d bytes of it are still to be written from the journal", ch.Written)
 		default:
 			f.What = fmt.Sprintf("%d bytes behind the journal's word are to be cut off: they were not acknowledged, or are truncated", ch.Was-ch.Size)
@@ -293,6 +357,47 @@ func (c *checker) noteChanges(overlay *vfs.Overlay) {
 		}
 		c.find(Finding{Severity: SeverityNote, File: name, Position: -1, What: "is not part of the log (any more) and is to be removed", Do: doNothing})
 	}
+	return nil
+}
+
+// differing compares a file with what a start makes of it: where the first byte lies that was not zero and becomes
+// another, and how many do. Zeros are what a crash leaves of bytes that were never written.
+func (c *checker) differing(overlay *vfs.Overlay, ch vfs.OverlayChange) (at, n int64, err error) {
+	if ch.Was <= 0 {
+		return 0, 0, nil
+	}
+	was, err := c.fs.Open(ch.Name)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer was.Close()
+	is, err := overlay.Open(ch.Name)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer is.Close()
+	a, b := make([]byte, 1<<18), make([]byte, 1<<18)
+	for off, end := int64(0), min(ch.Was, ch.Size); off < end; {
+		size := min(int64(len(a)), end-off)
+		if _, err := io.ReadFull(io.NewSectionReader(was, off, size), a[:size]); err != nil {
+			return 0, 0, err
+		}
+		if _, err := io.ReadFull(io.NewSectionReader(is, off, size), b[:size]); err != nil {
+			return 0, 0, err
+		}
+		c.throttle.take(2 * size)
+		if !bytes.Equal(a[:size], b[:size]) {
+			for i := range a[:size] {
+				if a[i] != b[i] && a[i] != 0 {
+					if n++; n == 1 {
+						at = off + int64(i)
+					}
+				}
+			}
+		}
+		off += size
+	}
+	return at, n, nil
 }
 
 // checkPartitions verifies the files of every partition as recovery sees them. asFound: recovery failed, so what lies

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -22,7 +23,8 @@ segment's checksums, order and indexes, and that they agree. No broker may run
 on it meanwhile.
 
 What is damaged is named by file, byte and offsets, and the exit code is 5. What
-a killed broker leaves to be put in order at the next start is no damage.`,
+a killed broker leaves to be put in order at the next start is no damage; bytes
+of a segment that the next start repairs from the journal are named all the same.`,
 		Example: "  broker check ./data\n  broker check ./data --records --json",
 		Args:    names(1, 1, "a data directory"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -44,13 +46,8 @@ func (c *cli) check(dir string, records, all bool) error {
 	if o.Progress != nil {
 		fmt.Fprint(c.stderr, "\r\x1b[K")
 	}
-	switch {
-	case errors.Is(err, log.ErrLocked):
-		return fail(exitInUse, "stop that broker first; a running broker checks its data itself, see topic describe", "%s is in use by a broker", dir)
-	case errors.Is(err, fs.ErrNotExist):
-		return fail(exitNotFound, "name the directory that broker serve --data was given", "%s is no data directory of a broker", dir)
-	case err != nil:
-		return err
+	if err != nil {
+		return c.explainCheck(dir, err)
 	}
 	if c.json {
 		if err := c.printJSON(report); err != nil {
@@ -59,16 +56,38 @@ func (c *cli) check(dir string, records, all bool) error {
 	} else {
 		c.printReport(&report, all)
 	}
+	if report.Refused != "" {
+		return fail(exitCorrupt, "restore the directory from a copy", "%s: damaged in %s; the broker does not start on it", dir, count(report.Damages, "place"))
+	}
 	if !report.OK() {
 		return fail(exitCorrupt, "restore what is damaged from a copy; the broker serves what is around it", "%s: damaged in %s", dir, count(report.Damages, "place"))
 	}
 	return nil
 }
 
+// explainCheck says what to do about a directory that cannot be checked. The
+// words agree with what serve makes of it.
+func (c *cli) explainCheck(dir string, err error) error {
+	const which = "name the directory that broker serve --data was given"
+	switch {
+	case errors.Is(err, log.ErrLocked):
+		return fail(exitInUse, "stop that broker first; a running broker checks its data itself, see topic describe", "%s is in use by a broker", dir)
+	case errors.Is(err, log.ErrNoData):
+		return fail(exitNotFound, fmt.Sprintf("%s\n%s serve --data %s would begin an empty one there", which, c.invoked(), dir), "%v", err)
+	case errors.Is(err, fs.ErrNotExist):
+		return fail(exitNotFound, which, "there is no directory %s", dir)
+	case errors.Is(err, syscall.ENOTDIR):
+		return usagef(which+fmt.Sprintf("\nlook at a single file with: %s log dump %s", c.invoked(), dir), "%s is no directory", dir)
+	case errors.Is(err, fs.ErrPermission):
+		return fail(exitFailure, "run it as the user that the broker runs as", "%v", err)
+	}
+	return err
+}
+
 func (c *cli) printReport(r *log.Report, all bool) {
 	notes := 0
 	for _, f := range r.Findings {
-		if f.Severity == log.SeverityNote && !all {
+		if f.Severity == log.SeverityNote && !f.Repaired && !all {
 			notes++
 			continue
 		}
@@ -76,6 +95,10 @@ func (c *cli) printReport(r *log.Report, all bool) {
 	}
 	if r.Omitted > 0 {
 		fmt.Fprintf(c.stdout, "and %s more\n", thousands(r.Omitted))
+	}
+	if r.Refused != "" {
+		fmt.Fprintf(c.stdout, "%s: the broker does not start on it\n", r.Dir)
+		return
 	}
 	shutdown := "was not shut down cleanly"
 	if r.Clean {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -215,24 +216,130 @@ func TestFlippedBit(t *testing.T) {
 	for _, line := range served {
 		require.True(t, sent[line], "served %q, which was never sent", line)
 	}
-	require.Regexp(t, `(?m)^damaged: partition 0, offsets \d+ to \d+, in .*`+filepath.Base(file)+` at byte \d+$`, ok(t, s.addr, nil, "topic", "describe", "t"))
+	inDir, err := filepath.Rel(dir, file)
+	require.NoError(t, err)
+	require.Regexp(t, `(?m)^damaged: partition 0, offsets \d+ to \d+, in `+inDir+` at byte \d+$`, ok(t, s.addr, nil, "topic", "describe", "t"))
 	ok(t, s.addr, []byte("after\n"), "produce", "t")
 	require.True(t, strings.HasSuffix(ok(t, s.addr, nil, "consume", "t", "--skip-corrupt"), "after\n"))
 }
 
-// A directory that is none is refused with a text, not a trace.
-func TestDamagedDirectory(t *testing.T) {
+// check and serve agree on what a directory is, whatever is in it.
+func TestCheckAndServeAgree(t *testing.T) {
+	made := t.TempDir()
+	require.Equal(t, exitOK, serve(t, made, "").stop().code)
+	for _, c := range []struct {
+		name   string
+		make   func(t *testing.T, dir string)
+		code   int
+		check  []string
+		starts bool
+		serve  string
+	}{
+		{"empty", func(*testing.T, string) {}, exitNotFound, []string{"no data directory of a broker: it is empty", "would begin an empty one there"}, true, ""},
+		{"foreign files", func(t *testing.T, dir string) {
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "photo.jpg"), []byte("x"), 0o600))
+		}, exitNotFound, []string{"no data directory of a broker: it holds other files, such as photo.jpg", "would begin an empty one there"}, true, ""},
+		{"whole", func(t *testing.T, dir string) { require.NoError(t, os.CopyFS(dir, os.DirFS(made))) }, exitOK, nil, true, ""},
+		{"copied without the lock", func(t *testing.T, dir string) {
+			require.NoError(t, os.CopyFS(dir, os.DirFS(made)))
+			require.NoError(t, os.Remove(filepath.Join(dir, "lock")))
+		}, exitOK, nil, true, ""},
+		{"broken identity", func(t *testing.T, dir string) {
+			require.NoError(t, os.CopyFS(dir, os.DirFS(made)))
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "identity"), []byte("rubbish"), 0o600))
+		}, exitCorrupt, []string{"not an identity file", "the broker does not start on it"}, false, "not an identity file"},
+		{"no identity", func(t *testing.T, dir string) {
+			require.NoError(t, os.CopyFS(dir, os.DirFS(made)))
+			require.NoError(t, os.Remove(filepath.Join(dir, "identity")))
+		}, exitCorrupt, []string{"holds data but no identity file", "the broker does not start on it"}, false, "holds data but no identity file"},
+		{"partitions without metadata", func(t *testing.T, dir string) {
+			require.NoError(t, os.Mkdir(filepath.Join(dir, "partitions"), 0o700))
+		}, exitCorrupt, []string{"holds data but no identity file", "the broker does not start on it"}, false, "holds data but no identity file"},
+		{"a start that did not get far", func(t *testing.T, dir string) {
+			require.NoError(t, os.Mkdir(filepath.Join(dir, "journal"), 0o700))
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "lock"), nil, 0o600))
+		}, exitOK, nil, true, ""},
+		{"broken checkpoint", func(t *testing.T, dir string) {
+			require.NoError(t, os.CopyFS(dir, os.DirFS(made)))
+			require.NoError(t, os.WriteFile(filepath.Join(dir, "checkpoint"), []byte("rubbish"), 0o600))
+		}, exitCorrupt, []string{"checkpoint", "the broker does not start on it"}, false, "checkpoint"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			c.make(t, dir)
+			for range 2 { // a start that is refused changes nothing of that
+				r := run(t, "", nil, "check", dir)
+				require.Equal(t, c.code, r.code, "%s%s", r.stdout, r.stderr)
+				for _, says := range c.check {
+					require.Contains(t, string(r.stdout)+r.stderr, says)
+				}
+				if c.starts {
+					break
+				}
+				p := prepareServe(t, dir, "")
+				p.launch()
+				r = p.wait()
+				require.Equal(t, exitCorrupt, r.code, "%s", r.stderr)
+				require.Contains(t, r.stderr, c.serve)
+			}
+			if c.starts {
+				require.Equal(t, exitOK, serve(t, dir, "").stop().code)
+				clean(t, dir)
+			}
+		})
+	}
+}
+
+// What is no directory that can be read is said to be so.
+func TestCheckOfNoDirectory(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	_, errs, code := inProcess("check", file)
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, errs, file+" is no directory\n")
+	require.Contains(t, errs, "log dump "+file)
+
+	_, errs, code = inProcess("check", file+"-that-is-missing")
+	require.Equal(t, exitNotFound, code)
+	require.Contains(t, errs, "there is no directory "+file+"-that-is-missing\n")
+
+	c := &cli{args: []string{"broker"}}
+	err := c.explainCheck("d", fmt.Errorf("check d: %w", &os.PathError{Op: "open", Path: "d", Err: syscall.EACCES}))
+	require.ErrorContains(t, err, "check d: open d: permission denied")
+	require.Contains(t, c.explain(err).todo, "as the user that the broker runs as")
+	require.Equal(t, exitFailure, c.explain(err).code)
+}
+
+// A flipped byte of a segment that the journal has too is named, although the
+// next start repairs it.
+func TestCheckNamesWhatIsRepaired(t *testing.T) {
 	dir := t.TempDir()
-	s := serve(t, dir, "")
-	require.Equal(t, exitOK, s.stop().code)
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "identity"), []byte("rubbish"), 0o600))
-	_, err := tryServe(t, dir, "")
-	require.ErrorContains(t, err, "identity")
+	s := serve(t, dir, "", "--checkpoint-interval", "1h")
+	ok(t, s.addr, nil, "topic", "create", "t")
+	lines := numbered("line", 5000)
+	ok(t, s.addr, lines, "produce", "t")
+	files := topicFiles(t, s.addr, dir, "t")
+	s.kill()
+	s = serve(t, dir, "", "--checkpoint-interval", "1h") // writes the segment, at the latest
+	s.kill()
+	clean(t, dir)
+	file := firstSegment(t, files)
+	stored, err := os.ReadFile(file)
+	require.NoError(t, err)
+	at := bytes.Index(stored, []byte("line 17 "))
+	require.Positive(t, at)
+	flipBit(t, file, int64(at))
 	r := run(t, "", nil, "check", dir)
-	require.Equal(t, exitCorrupt, r.code, "%s%s", r.stdout, r.stderr)
-	r = run(t, "", nil, "check", t.TempDir())
-	require.Equal(t, exitNotFound, r.code, "%s%s", r.stdout, r.stderr)
-	require.Contains(t, r.stderr, "no data directory")
+	require.Equal(t, exitOK, r.code, "%s", r.stdout)
+	inDir, err := filepath.Rel(dir, file)
+	require.NoError(t, err)
+	require.Contains(t, string(r.stdout), fmt.Sprintf("note: %s at byte %d", inDir, at))
+	require.Contains(t, string(r.stdout), "bytes are others than the journal has, 1 from here on")
+	s = serve(t, dir, "")
+	require.Equal(t, string(lines), ok(t, s.addr, nil, "consume", "t"))
+	require.Equal(t, exitOK, s.stop().code)
+	r = run(t, "", nil, "check", dir)
+	require.NotContains(t, string(r.stdout), "note: ")
 }
 
 func TestLogDump(t *testing.T) {

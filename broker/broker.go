@@ -16,6 +16,7 @@ import (
 	"github.com/sequitur-mq/sequitur/broker/dedup"
 	"github.com/sequitur-mq/sequitur/consensus"
 	"github.com/sequitur-mq/sequitur/log"
+	"github.com/sequitur-mq/sequitur/replication"
 	"github.com/sequitur-mq/sequitur/replication/replica"
 	"github.com/sequitur-mq/sequitur/wire"
 )
@@ -157,7 +158,7 @@ func orOff[T ~int64](v T) T {
 }
 
 func (b *Broker) openReplica(p *log.Partition) (*replica.Replica, error) {
-	return replica.Open(p, replica.Options{NodeID: b.store.Identity().Node, Logger: b.log, OnFatal: b.fail})
+	return replica.Open(p, replica.Options{Self: replication.Member{Node: max(1, b.store.Identity().Node)}, Solo: true, Logger: b.log, OnFatal: b.fail})
 }
 
 // changed follows the metadata, on the goroutine of its driver.

@@ -27,7 +27,7 @@ func (b *Broker) newDedup() *dedup.Index {
 // without the records that the partition has already.
 func (p *produceRequest) appendTo(r *replica.Replica, to *partition, i int, batches []byte) (replica.Result, bool, error) {
 	if to.config().DedupWindow == 0 || !dedup.HasIDs(batches) {
-		return r.Append(batches, p, i)
+		return r.Append(batches, replica.Acks(p.req.Acks), p, i)
 	}
 	// Before the append, after which the waiter may be called at any time.
 	part := &p.parts[i]
@@ -40,7 +40,7 @@ func (p *produceRequest) appendTo(r *replica.Replica, to *partition, i int, batc
 	if claim != nil {
 		batches = claim.Batches
 	}
-	result, pending, err := r.Append(batches, p, i)
+	result, pending, err := r.Append(batches, replica.Acks(p.req.Acks), p, i)
 	claim.Finish(result, err)
 	return result, pending, err
 }

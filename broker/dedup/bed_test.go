@@ -103,7 +103,7 @@ func (b *bed) open() (err error) {
 }
 
 func openReplica(p *log.Partition, b *bed) (*replica.Replica, error) {
-	return replica.Open(p, replica.Options{Now: b.clock.now})
+	return replica.Open(p, replica.Options{Now: b.clock.now, Solo: true})
 }
 
 func (b *bed) close() error {
@@ -261,7 +261,7 @@ func (b *bed) trySend(batches []byte) (outcome, error) {
 		batches = claim.Batches
 	}
 	w := make(waiter, 1)
-	result, pending, err := b.replica.Append(batches, w, 0)
+	result, pending, err := b.replica.Append(batches, replica.AcksQuorum, w, 0)
 	claim.Finish(result, err)
 	if err == nil && pending {
 		a := <-w

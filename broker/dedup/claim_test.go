@@ -130,7 +130,7 @@ func TestPendingIDs(t *testing.T) {
 		if err != nil {
 			return nil, err
 		}
-		result, pending, err := b.replica.Append(claim.Batches, answers, 0)
+		result, pending, err := b.replica.Append(claim.Batches, replica.AcksQuorum, answers, 0)
 		claim.Finish(result, err)
 		require.NoError(t, err)
 		require.True(t, pending)

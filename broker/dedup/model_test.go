@@ -12,6 +12,7 @@ import (
 
 	"github.com/sequitur-mq/sequitur/log"
 	"github.com/sequitur-mq/sequitur/record"
+	"github.com/sequitur-mq/sequitur/replication/replica"
 	"github.com/sequitur-mq/sequitur/wire"
 )
 
@@ -186,7 +187,7 @@ func (m *model) step() error {
 		return m.check()
 	case n < 88: // sends go past the view for a while
 		b.view.SetWindow(0)
-		if _, _, err := b.replica.Append(b.batch(record.CodecNone, 0, 0, poolID(m.rng.IntN(idPool)), "other"), nil, 0); err != nil {
+		if _, _, err := b.replica.Append(b.batch(record.CodecNone, 0, 0, poolID(m.rng.IntN(idPool)), "other"), replica.AcksQuorum, nil, 0); err != nil {
 			return err
 		}
 		b.view.SetWindow(b.window)
@@ -208,7 +209,7 @@ func (m *model) step() error {
 		}
 		m.newProducer()
 		for range m.rng.IntN(12) {
-			if _, _, err := b.replica.Append(b.batch(record.CodecNone, 0, 0, ""), nil, 0); err != nil {
+			if _, _, err := b.replica.Append(b.batch(record.CodecNone, 0, 0, ""), replica.AcksQuorum, nil, 0); err != nil {
 				return err
 			}
 		}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/sequitur-mq/sequitur/log"
 	"github.com/sequitur-mq/sequitur/record"
+	"github.com/sequitur-mq/sequitur/replication/replica"
 	"github.com/sequitur-mq/sequitur/wire"
 )
 
@@ -136,7 +137,7 @@ func checkCommits(t require.TestingT, tmp func() string, breaks breakage) error 
 			require.NoError(t, c.open())
 			if lost {
 				// In its place and, as the clock stands still, of its time.
-				_, _, err := c.replica.Append(c.batch(record.CodecNone, 0, 0, make([]string, len(big))...), nil, 0)
+				_, _, err := c.replica.Append(c.batch(record.CodecNone, 0, 0, make([]string, len(big))...), replica.AcksQuorum, nil, 0)
 				require.NoError(t, err)
 			}
 			err := c.agree(small, big, lost)

@@ -1,16 +1,24 @@
 package replica
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/sequitur-mq/sequitur/record"
 	"github.com/sequitur-mq/sequitur/txn"
 )
 
-// ErrMixedBatches says that batches sent together are not one producer's consecutive
-// ones, or that only some of them are new: send them one by one.
-var ErrMixedBatches = errors.New("batches sent together must be consecutive and all new or all repeated")
+// Acks is the level of acknowledgement of an append; the numbers are those of produce
+// requests.
+type Acks uint8
+
+// The levels of acknowledgement. On a broker without a cluster they are the same.
+const (
+	AcksLeader Acks = 1 // fsynced by the leader
+	AcksQuorum Acks = 2 // committed: fsynced by a majority
+	AcksAll    Acks = 3 // fsynced by every voter
+)
+
+const levels = 3
 
 // Result is the outcome of an append.
 type Result struct {
@@ -35,10 +43,10 @@ type Waiter interface {
 // pending=true: the waiter is called, perhaps before Append returns; the batches must
 // stay as they are until then. A nil waiter is not called: the batches must stay as
 // they are forever. pending=false: result or error are final, and the waiter is not
-// called. Nothing was appended then with an error: a *txn.RefusedError, ErrMixedBatches,
-// ErrClosed, record.ErrCorrupt for bytes that are no whole batches, or an error of
-// log.Append.
-func (r *Replica) Append(batches []byte, w Waiter, token int) (result Result, pending bool, err error) {
+// called. Nothing was appended then with an error: a *NotLeaderError, ErrNotServing, a
+// *txn.RefusedError, ErrMixedBatches, ErrClosed, record.ErrCorrupt for bytes that are no
+// whole batches, or an error of log.Append. A waiter may also be told a *NotLeaderError.
+func (r *Replica) Append(batches []byte, acks Acks, w Waiter, token int) (result Result, pending bool, err error) {
 	r.mu.Lock()
 	defer r.unlock()
 	if r.closed {
@@ -47,15 +55,27 @@ func (r *Replica) Append(batches []byte, w Waiter, token int) (result Result, pe
 	if r.broken != nil {
 		return Result{}, false, r.broken
 	}
+	if r.leader == nil {
+		return Result{}, false, r.notLeader()
+	}
+	if !r.leader.Serving() {
+		return Result{}, false, ErrNotServing
+	}
+	switch {
+	case r.options.Solo || acks > AcksAll:
+		acks = AcksQuorum
+	case acks < AcksLeader:
+		acks = AcksLeader // nobody waits for an answer, only for the memory
+	}
 	seen, end, err := r.check(batches)
 	if err != nil {
 		return Result{}, false, err
 	}
 	if seen.Duplicate {
 		result = Result{BaseOffset: seen.BaseOffset, AppendTime: seen.AppendTime, Duplicate: true}
-		return result, r.await(waiting{w: w, token: token, end: end, result: result}), nil
+		return result, r.await(acks, waiting{w: w, token: token, end: end, result: result}), nil
 	}
-	return r.append(batches, w, token)
+	return r.append(batches, acks, w, token)
 }
 
 // check asks the producer state about the batches. For duplicates it also returns the
@@ -104,7 +124,7 @@ func wholeBatch(b []byte) (batch record.Batch, rest []byte, err error) {
 }
 
 // append stamps and appends new batches. The caller holds mu.
-func (r *Replica) append(batches []byte, w Waiter, token int) (Result, bool, error) {
+func (r *Replica) append(batches []byte, acks Acks, w Waiter, token int) (Result, bool, error) {
 	now := max(r.options.Now().UnixNano(), r.lastTime)
 	base, epoch := r.leader.End(), r.leader.Epoch()
 	if err := r.leader.MayAppend(); err != nil {
@@ -130,13 +150,17 @@ func (r *Replica) append(batches []byte, w Waiter, token int) (Result, bool, err
 	if err := r.leader.Appended(next); err != nil {
 		r.violate(err)
 	}
+	r.moved = movedNow
 	r.expire(now)
 	result := Result{BaseOffset: base, AppendTime: now}
-	waiting := waiting{w: w, token: token, end: next, result: result, journaled: pending}
-	if !pending {
+	waiting := waiting{w: w, token: token, end: next, result: result}
+	if pending {
+		r.handed++
+		waiting.number = r.handed
+	} else {
 		r.raise() // it is as durable as it will get
 	}
-	return result, r.await(waiting), nil
+	return result, r.await(acks, waiting), nil
 }
 
 // apply takes stamped batches into the producer state. The caller holds mu.
@@ -148,13 +172,27 @@ func (r *Replica) apply(batches []byte) {
 	}
 }
 
-// await queues a waiter unless its append is committed already. The caller holds mu.
-func (r *Replica) await(w waiting) (pending bool) {
-	if r.options.breaks.answerEarly || !w.journaled && w.end <= r.leader.HighWatermark() {
+// await queues a waiter unless its append is acknowledged already. The caller holds mu.
+func (r *Replica) await(acks Acks, w waiting) (pending bool) {
+	if r.options.breaks.answerEarly || w.number == 0 && w.end <= r.reached(acks) {
 		return false
 	}
-	r.waiting.push(w)
+	r.waiting[acks-1].push(w)
 	return true
+}
+
+// reached is the offset up to which appends of a level are acknowledged. The caller
+// holds mu.
+func (r *Replica) reached(acks Acks) int64 {
+	switch {
+	case acks == AcksQuorum:
+		return r.machine.HighWatermark()
+	case r.leader == nil:
+		return 0
+	case acks == AcksLeader:
+		return r.machine.DurableEnd()
+	}
+	return min(r.leader.DurableOnAll(), r.machine.HighWatermark())
 }
 
 // expireEvery is how often, at most, producers are looked through for idle ones.

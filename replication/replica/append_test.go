@@ -65,7 +65,7 @@ func TestRefusalsChangeNothing(t *testing.T) {
 		"known, then new": {concat(batch(7, 2, 0, 3), batch(7, 2, 3, 1)), ErrMixedBatches},
 		"named, then not": {concat(batch(7, 2, 3, 1), batch(0, 0, 0, 1)), ErrMixedBatches},
 	} {
-		_, pending, err := b.Append(c.batches, newListener(), 1)
+		_, pending, err := b.Append(c.batches, AcksQuorum, newListener(), 1)
 		require.ErrorIs(t, err, c.want, name)
 		require.False(t, pending, name)
 	}
@@ -114,7 +114,7 @@ func TestDuplicateOfABatchInFlightWaits(t *testing.T) {
 	l := newListener()
 	g.shut()
 	for token, sent := range []record.Batch{batch(7, 1, 0, 2), batch(7, 1, 2, 2), batch(7, 1, 0, 2)} {
-		_, pending, err := b.Append(sent, l, token)
+		_, pending, err := b.Append(sent, AcksQuorum, l, token)
 		require.NoError(t, err)
 		require.True(t, pending)
 	}
@@ -145,11 +145,11 @@ func TestProducerStateFollowsTheLog(t *testing.T) {
 		large.Append(1, nil, make([]byte, 100<<10), nil) // more than a journal file
 		refused, err := large.Build(nil, record.CodecNone, 7, 1, 1)
 		require.NoError(t, err)
-		_, pending, err := b.Append(refused, newListener(), 0)
+		_, pending, err := b.Append(refused, AcksQuorum, newListener(), 0)
 		require.ErrorIs(t, err, log.ErrTooLarge)
 		require.False(t, pending)
 		l := newListener()
-		_, pending, err = b.Append(batch(7, 1, 1, 1), l, 0)
+		_, pending, err = b.Append(batch(7, 1, 1, 1), AcksQuorum, l, 0)
 		require.NoError(t, err)
 		if b.Log().End() != 2 {
 			return errors.New("taken for a duplicate")
@@ -175,7 +175,7 @@ func TestStorageFull(t *testing.T) {
 		}
 		return nil
 	})
-	_, pending, err := b.Append(batch(7, 1, 1, 1), newListener(), 0)
+	_, pending, err := b.Append(batch(7, 1, 1, 1), AcksQuorum, newListener(), 0)
 	require.ErrorIs(t, err, log.ErrStorageFull)
 	require.False(t, pending)
 	require.Equal(t, hash, b.ProducersHash())
@@ -193,7 +193,7 @@ func TestStorageFailure(t *testing.T) {
 	var watch Watch
 	require.True(t, b.Watch(&watch, 1, l, 99))
 	for token, sent := range []record.Batch{batch(7, 1, 1, 1), batch(7, 1, 2, 1), batch(7, 1, 1, 1), batch(7, 1, 3, 1)} {
-		_, pending, err := b.Append(sent, l, token)
+		_, pending, err := b.Append(sent, AcksQuorum, l, token)
 		require.NoError(t, err)
 		require.True(t, pending)
 	}
@@ -209,7 +209,7 @@ func TestStorageFailure(t *testing.T) {
 		seen[a.token] = true
 	}
 	require.Equal(t, int64(1), b.HighWatermark())
-	_, pending, err := b.Append(batch(7, 1, 4, 1), l, 5)
+	_, pending, err := b.Append(batch(7, 1, 4, 1), AcksQuorum, l, 5)
 	require.ErrorIs(t, err, log.ErrStorageFailed)
 	require.False(t, pending)
 	require.True(t, b.Unwatch(&watch))
@@ -223,13 +223,13 @@ func TestUnsyncedModesAnswerAtOnce(t *testing.T) {
 		l := newListener()
 		var watch Watch
 		require.True(t, b.Watch(&watch, 0, l, 5))
-		result, pending, err := b.Append(batch(7, 1, 0, 2), l, 0)
+		result, pending, err := b.Append(batch(7, 1, 0, 2), AcksQuorum, l, 0)
 		require.NoError(t, err)
 		require.False(t, pending)
 		require.Equal(t, Result{}, withoutTime(result))
 		require.Equal(t, int64(2), b.HighWatermark())
 		require.Equal(t, answer{token: 5}, <-l, "watchers are called all the same")
-		result, pending, err = b.Append(batch(7, 1, 0, 2), l, 0)
+		result, pending, err = b.Append(batch(7, 1, 0, 2), AcksQuorum, l, 0)
 		require.NoError(t, err)
 		require.False(t, pending)
 		require.True(t, result.Duplicate)
@@ -242,7 +242,7 @@ func TestClosedReplica(t *testing.T) {
 	g := gateJournal(b.fs)
 	g.shut()
 	l := newListener()
-	_, pending, err := b.Append(batch(7, 1, 0, 1), l, 1)
+	_, pending, err := b.Append(batch(7, 1, 0, 1), AcksQuorum, l, 1)
 	require.NoError(t, err)
 	require.True(t, pending)
 	var watch, late Watch
@@ -251,7 +251,7 @@ func TestClosedReplica(t *testing.T) {
 	require.Equal(t, answer{token: 2}, <-l, "watchers learn of the end")
 	require.False(t, b.Unwatch(&watch))
 	require.False(t, b.Watch(&late, 10, l, 3))
-	_, _, err = b.Append(batch(7, 1, 1, 1), l, 4)
+	_, _, err = b.Append(batch(7, 1, 1, 1), AcksQuorum, l, 4)
 	require.ErrorIs(t, err, ErrClosed)
 	l.requireNone(t)
 	g.unlock()
@@ -269,7 +269,7 @@ func TestViolationStopsTheReplica(t *testing.T) {
 	b.violate(errors.New("again"))
 	b.unlock()
 	require.ErrorContains(t, <-fatal, "broken")
-	_, _, err := b.Append(batch(7, 1, 1, 1), nil, 0)
+	_, _, err := b.Append(batch(7, 1, 1, 1), AcksQuorum, nil, 0)
 	require.ErrorContains(t, err, "broken")
 	require.Empty(t, fatal)
 	require.Len(t, b.values(t), 1, "reading goes on")

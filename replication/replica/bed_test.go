@@ -56,6 +56,7 @@ func tryOpenBed(fs *vfs.Mem, config log.Config, o Options) (*bed, error) {
 		}
 		p, _ = store.Partition(partitionID)
 	}
+	o.Solo = o.Self.IsZero()
 	r, err := Open(p, o)
 	if err != nil {
 		store.Close()
@@ -122,7 +123,7 @@ func (b *bed) append(t testing.TB, batches []byte) Result {
 
 func (b *bed) tryAppend(batches []byte) (Result, error) {
 	l := newListener()
-	result, pending, err := b.Append(batches, l, 0)
+	result, pending, err := b.Append(batches, AcksQuorum, l, 0)
 	if !pending || err != nil {
 		return result, err
 	}

@@ -23,7 +23,7 @@ func benchBed(b testing.TB, partitions int, mode log.FsyncMode) []*Replica {
 	var replicas []*Replica
 	for _, s := range specs {
 		p, _ := store.Partition(s.ID)
-		r, err := Open(p, Options{})
+		r, err := Open(p, Options{Solo: true})
 		require.NoError(b, err)
 		replicas = append(replicas, r)
 	}
@@ -74,7 +74,7 @@ func BenchmarkAppend(b *testing.B) {
 					slot := <-s.free
 					batch := s.sent[slot]
 					batch.SetProducer(batch.ProducerID(), 1, batch.NextSequence())
-					_, pending, err := r.Append(batch, s, slot)
+					_, pending, err := r.Append(batch, AcksQuorum, s, slot)
 					if err != nil {
 						b.Fatal(err)
 					}
@@ -99,7 +99,7 @@ func TestAppendDoesNotAllocate(t *testing.T) {
 			slot := <-s.free
 			batch := s.sent[slot]
 			batch.SetProducer(1, 1, batch.NextSequence())
-			_, pending, err := r.Append(batch, s, slot)
+			_, pending, err := r.Append(batch, AcksQuorum, s, slot)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -124,7 +124,7 @@ func BenchmarkAppendOne(b *testing.B) {
 		slot := <-s.free
 		batch := s.sent[slot]
 		batch.SetProducer(batch.ProducerID(), 1, batch.NextSequence())
-		if _, _, err := r.Append(batch, s, slot); err != nil {
+		if _, _, err := r.Append(batch, AcksQuorum, s, slot); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -142,7 +142,7 @@ func BenchmarkManyPartitions(b *testing.B) {
 		slot := <-s.free
 		batch := s.sent[slot]
 		batch.SetProducer(0, 0, 0)
-		if _, _, err := replicas[i%1000].Append(batch, s, slot); err != nil {
+		if _, _, err := replicas[i%1000].Append(batch, AcksQuorum, s, slot); err != nil {
 			b.Fatal(err)
 		}
 		i++
@@ -184,7 +184,7 @@ func BenchmarkContended(b *testing.B) {
 		batch := s.sent[0]
 		batch.SetProducer(id, 1, 0)
 		for pb.Next() {
-			if _, _, err := r.Append(batch, s, 0); err != nil {
+			if _, _, err := r.Append(batch, AcksQuorum, s, 0); err != nil {
 				b.Error(err)
 				return
 			}

@@ -83,7 +83,7 @@ func produce(b *bed, clients []*client, total uint32) error {
 				break
 			}
 			c.sent = max(c.sent, n+1)
-			result, waits, err := b.Append(batch(c.id, 1, seq, int(c.batchN)), l, i<<16|int(n))
+			result, waits, err := b.Append(batch(c.id, 1, seq, int(c.batchN)), AcksQuorum, l, i<<16|int(n))
 			if waits {
 				pending++
 			} else {
@@ -219,7 +219,7 @@ func TestRetentionBeyondTheSnapshot(t *testing.T) {
 		}
 		b.store.Retain()
 		journaled := make(completed, 1) // with it the new start is in the journal
-		require.NoError(t, b.Log().PutValue(1, []byte("x"), journaled))
+		require.NoError(t, b.Log().PutValue(9, []byte("x"), journaled))
 		require.NoError(t, <-journaled)
 		require.Greater(t, b.Start(), int64(7))
 		after := fs.Crash(1, rand.New(rand.NewPCG(1, 1)))

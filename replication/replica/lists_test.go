@@ -9,7 +9,7 @@ import (
 
 func TestQueueAgainstSlice(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var q queue
+		var q ring[waiting]
 		var model []int
 		next := 0
 		for range rapid.IntRange(1, 300).Draw(t, "steps") {
@@ -31,14 +31,14 @@ func TestQueueAgainstSlice(t *testing.T) {
 }
 
 func TestLargeQueueIsGivenBack(t *testing.T) {
-	var q queue
+	var q ring[waiting]
 	for i := range 2*keptRing + 1 {
 		q.push(waiting{token: i})
 	}
 	for q.n > 0 {
 		q.pop()
 	}
-	require.Nil(t, q.ring)
+	require.Nil(t, q.items)
 }
 
 func TestWatchListAgainstSet(t *testing.T) {

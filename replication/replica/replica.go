@@ -14,17 +14,20 @@ import (
 	"github.com/sequitur-mq/sequitur/txn"
 )
 
-// ErrClosed is returned by appends to a closed replica.
-var ErrClosed = errors.New("replica is closed")
-
 // Options configure a Replica. Zero fields take the defaults named here.
 type Options struct {
-	NodeID         uint32           // this node; default 1
-	Now            func() time.Time // default time.Now; stamps append times
-	ProducerWindow int              // last batches remembered per producer; default txn.DefaultWindow
-	ProducerIdle   time.Duration    // producers silent for longer are forgotten; default 24 h
-	Logger         *slog.Logger     // default: discard
-	OnFatal        func(error)      // a violated invariant: the process must stop; default: nothing
+	Self           replication.Member // this replica; default node 1
+	Solo           bool               // a broker without a cluster: the replica leads at once, alone
+	Now            func() time.Time   // default time.Now; stamps append times
+	ProducerWindow int                // last batches remembered per producer; default txn.DefaultWindow
+	ProducerIdle   time.Duration      // producers silent for longer are forgotten; default 24 h
+	Logger         *slog.Logger       // default: discard
+	OnFatal        func(error)        // a violated invariant: the process must stop; default: nothing
+	// OnChange is called with no lock held after the role, the epoch, the leader or
+	// whether it serves changed. It must not block. Default: nothing.
+	OnChange func(*Replica)
+	// Break switches rules of the protocol off, for tests of checkers.
+	Break replication.Breakage
 
 	breaks breakage
 }
@@ -41,8 +44,8 @@ type breakage struct {
 const defaultProducerIdle = 24 * time.Hour
 
 func (o Options) withDefaults() Options {
-	if o.NodeID == 0 {
-		o.NodeID = 1
+	if o.Self.IsZero() {
+		o.Self = replication.Member{Node: 1}
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -56,64 +59,100 @@ func (o Options) withDefaults() Options {
 	if o.OnFatal == nil {
 		o.OnFatal = func(error) {}
 	}
+	if o.OnChange == nil {
+		o.OnChange = func(*Replica) {}
+	}
 	return o
 }
 
-// Replica is one partition's leader on this node. Its methods may be called from any
-// goroutine.
+// Replica is one replica of a partition on this node, leader or follower. Its methods
+// may be called from any goroutine.
 type Replica struct {
 	log     *log.Partition
 	options Options
 
-	highWatermark atomic.Int64 // copy of the machine's, for readers
+	highWatermark atomic.Int64  // copy of the machine's, for readers
+	led           atomic.Uint32 // the epoch led, 0 while not leading
 
 	// Left by completions for whoever holds the mutex.
-	dirty    atomic.Bool
-	failed   atomic.Int32 // appends that the journal failed
-	failure  atomic.Pointer[error]
-	violated error // (mu) broken invariant not reported yet
+	dirty     atomic.Bool
+	completed atomic.Int64  // appends that the journal is done with, well or not
+	persisted atomic.Uint32 // fence that is durable
+	failure   atomic.Pointer[error]
 
 	mu         sync.Mutex
-	leader     *replication.Leader
+	machine    *replication.Replica
+	leader     *replication.Leader // the machine's, nil while not leading
+	set        replication.ReplicaSet
 	producers  *txn.Producers
 	lastTime   int64 // append time of the last batch, Unix nanoseconds
 	lastExpire int64 // when producers were last looked through
-	failedSeen int32 // of failed, those whose waiters were told
+	handed     int64 // appends handed to the journal
 	closed     bool
 	broken     error // first violated invariant: nothing is appended any more
-	waiting    queue
-	watching   watchList // for the high watermark to move
-	ready      watchList // to be called
+	violated   error // the same, while it is not reported yet
+	serving    bool
+	changed    bool // for OnChange
+	moved      moved
+	waiting    [levels]ring[waiting]
+	held       ring[held]
+	fences     []fencing
+	barriers   []barrier
+	watching   watchList  // for the high watermark to move
+	ready      watchList  // to be called
+	followers  []notified // never changed in place
+	progress   Notify
 }
 
 // Open takes over a partition: producer state is restored from the log's newest
 // snapshot and brought up to the end of the log by the same code that appends use. The
-// partition must not be appended to by anyone else.
+// partition must not be appended to by anyone else. Unless it is Solo the replica waits
+// to be told its role by Assign.
 func Open(p *log.Partition, o Options) (*Replica, error) {
 	r := &Replica{log: p, options: o.withDefaults(), producers: txn.NewProducers(o.ProducerWindow)}
 	if err := r.replay(); err != nil {
 		return nil, fmt.Errorf("open replica of partition %s: %w", p.ID(), err)
 	}
-	end := p.End()
-	// What a quorum of one recovered is committed, whether it was acknowledged or not.
-	config := replication.LeaderConfig{
-		Self: replication.Member{Node: r.options.NodeID}, Epoch: max(p.LastEpoch(), 1),
-		Set:   replication.ReplicaSet{Version: 1, Members: []replication.Member{{Node: r.options.NodeID}}},
-		Start: p.Start(), End: end, HighWatermark: end,
-	}
-	for _, e := range p.Epochs() {
-		config.Epochs = append(config.Epochs, replication.EpochStart(e))
-	}
-	leader, err := replication.NewLeader(config)
-	if err != nil {
+	if err := r.openMachine(); err != nil {
 		return nil, fmt.Errorf("open replica of partition %s: %w", p.ID(), err)
 	}
-	r.leader = leader
-	r.highWatermark.Store(end)
 	r.lastTime = p.LastAppendTime()
 	r.lastExpire = r.options.Now().UnixNano() // not at once: clients may have waited out the stop
 	p.SetSnapshotter(r.snapshot)
+	p.SetCompactionLimit(r.HighWatermark)
 	return r, nil
+}
+
+// openMachine gives the machine what the log holds.
+func (r *Replica) openMachine() error {
+	c := replication.ReplicaConfig{
+		Self: r.options.Self, Solo: r.options.Solo, Break: r.options.Break,
+		Start: r.log.Start(), End: r.log.End(), Durable: r.log.Durable(), Suspect: !r.options.Solo && len(r.log.Holes()) > 0, // alone it serves around them
+	}
+	var err error
+	if c.Fence, err = decodeFence(r.log.Value(valueFence)); err != nil {
+		return err
+	}
+	for _, e := range r.log.Epochs() {
+		c.Epochs = append(c.Epochs, replication.EpochStart(e))
+	}
+	if r.machine, err = replication.NewReplica(c); err != nil {
+		return err
+	}
+	r.persisted.Store(c.Fence)
+	if r.options.Solo {
+		set := replication.ReplicaSet{Version: 1, Members: []replication.Member{r.options.Self}}
+		if _, err := r.machine.Assign(max(r.machine.FenceEpoch(), 1), r.options.Self, set); err != nil {
+			return err
+		}
+		r.takeRole(set)
+		if _, err := r.machine.Durable(r.log.Durable()); err != nil {
+			return err
+		}
+		r.serving, r.changed, r.moved = true, false, notMoved
+	}
+	r.highWatermark.Store(r.machine.HighWatermark())
+	return nil
 }
 
 // replay rebuilds the producer state. A snapshot that cannot be read costs time only:
@@ -156,9 +195,9 @@ func (r *Replica) snapshot() (offset int64, state []byte) {
 	r.mu.Lock()
 	defer r.unlock()
 	if r.options.breaks.emptySnapshot {
-		return r.leader.End(), nil
+		return r.machine.End(), nil
 	}
-	return r.leader.End(), r.producers.Snapshot()
+	return r.machine.End(), r.producers.Snapshot()
 }
 
 // Log is the partition's log, for its bounds and statistics.
@@ -167,11 +206,11 @@ func (r *Replica) Log() *log.Partition { return r.log }
 // HighWatermark is the offset before which everything is committed and may be read.
 func (r *Replica) HighWatermark() int64 { return r.highWatermark.Load() }
 
-// Epoch is the leader epoch.
+// Epoch is the highest epoch heard of, that of the role if there is one.
 func (r *Replica) Epoch() uint32 {
 	r.mu.Lock()
 	defer r.unlock()
-	return r.leader.Epoch()
+	return r.machine.Epoch()
 }
 
 // ProducersHash is a hash of the whole producer state: two replicas of one log, or one
@@ -187,7 +226,8 @@ func (r *Replica) ProducersHash() uint64 {
 // the producer state.
 func (r *Replica) Close() {
 	r.mu.Lock()
-	r.closed = true
+	r.closed, r.moved = true, movedNow
 	r.ready.takeAll(&r.watching)
+	r.failBarriers(ErrClosed)
 	r.unlock()
 }

@@ -3,12 +3,24 @@ package replica
 import "fmt"
 
 // completion is the replica as the log sees it. The log calls it once per journaled
-// append, in order; which one it is follows from the durable offset.
+// append, in order, so a count says which ones the journal is done with.
 type completion Replica
 
 // Complete implements log.Completion. It does not wait for the mutex.
 func (c *completion) Complete(err error) {
 	r := (*Replica)(c)
+	r.completed.Add(1)
+	r.complete(err)
+}
+
+// noted is the completion of other journal entries, such as truncations.
+type noted Replica
+
+// Complete implements log.Completion.
+func (c *noted) Complete(err error) { (*Replica)(c).complete(err) }
+
+// complete leaves a note for the holder of the mutex, or settles it.
+func (r *Replica) complete(err error) {
 	if err != nil {
 		r.noteFailure(err)
 	}
@@ -20,32 +32,43 @@ func (c *completion) Complete(err error) {
 
 // noteFailure keeps the first error: where it is stored it moves to the heap, which
 // must not happen to the nil of every append.
-func (r *Replica) noteFailure(err error) {
-	r.failure.CompareAndSwap(nil, &err)
-	r.failed.Add(1)
-}
+func (r *Replica) noteFailure(err error) { r.failure.CompareAndSwap(nil, &err) }
 
 // call is one outcome to be told once the mutex is released.
 type call struct {
 	w      Waiter
 	watch  Watcher
+	frame  Frame
+	fn     func()
 	token  int
 	result Result
 	err    error
 }
 
-// unlock settles what can be settled, releases the mutex and calls waiters and
+// unlock settles what can be settled, releases the mutex and calls sessions, waiters and
 // watchers. It starts over if a completion was left in the meantime, unless somebody
 // else holds the mutex and will.
 func (r *Replica) unlock() {
 	var calls [8]call
 	for {
 		n := r.settle(calls[:])
-		violated := r.violated
-		r.violated = nil
+		violated, changed, moved := r.violated, r.changed, r.moved
+		r.violated, r.changed, r.moved = nil, false, notMoved
+		followers, progress := r.followers, r.progress
 		r.mu.Unlock()
+		if moved != notMoved {
+			for i := range followers {
+				followers[i].notify.Moved(moved == movedNow)
+			}
+			if progress != nil {
+				progress.Moved(moved == movedNow)
+			}
+		}
 		if violated != nil {
 			r.options.OnFatal(violated)
+		}
+		if changed {
+			r.options.OnChange(r)
 		}
 		for i := range calls[:n] {
 			calls[i].run()
@@ -60,6 +83,10 @@ func (c *call) run() {
 	switch {
 	case c.watch != nil:
 		c.watch.Passed(c.token)
+	case c.frame != nil:
+		c.frame.Release()
+	case c.fn != nil:
+		c.fn()
 	case c.w != nil:
 		c.w.Appended(c.token, c.result, c.err)
 	}
@@ -71,13 +98,22 @@ func (r *Replica) settle(calls []call) (n int) {
 	if r.dirty.Swap(false) {
 		r.raise()
 	}
-	for n < len(calls) {
-		w, err, ok := r.nextDone()
-		if !ok {
-			break
-		}
-		calls[n] = call{w: w.w, token: w.token, result: w.result, err: err}
+	if len(r.fences) > 0 || len(r.barriers) > 0 {
+		n = r.settleRare(calls)
+	}
+	for n < len(calls) && r.held.n > 0 && r.held.first().number <= r.completed.Load() {
+		calls[n] = call{frame: r.held.pop().frame}
 		n++
+	}
+	for acks := AcksLeader; acks <= AcksAll; acks++ {
+		for n < len(calls) {
+			w, err, ok := r.nextDone(acks)
+			if !ok {
+				break
+			}
+			calls[n] = call{w: w.w, token: w.token, result: w.result, err: err}
+			n++
+		}
 	}
 	for n < len(calls) && r.ready.first != nil {
 		w := r.ready.first
@@ -93,42 +129,58 @@ func (r *Replica) settle(calls []call) (n int) {
 
 // raise reports the durable offset to the machine and moves the high watermark.
 func (r *Replica) raise() {
-	advanced, err := r.leader.ReportSelf(r.log.Durable())
+	before := r.machine.DurableEnd()
+	advanced, err := r.machine.Durable(r.log.Durable())
 	if err != nil {
 		r.violate(err)
 	}
-	if !advanced {
-		return
+	if r.leader == nil && r.machine.DurableEnd() != before {
+		r.moved = movedNow
 	}
-	hw := r.leader.HighWatermark()
-	r.highWatermark.Store(hw)
-	r.watching.moveBelow(hw, &r.ready)
+	if advanced {
+		r.advance()
+	}
 }
 
-// nextDone takes the oldest waiting append if its fate is known. The caller holds mu.
-func (r *Replica) nextDone() (w waiting, err error, ok bool) {
-	first := r.waiting.first()
-	if first == nil {
+// advance shows a high watermark that rose. The caller holds mu.
+func (r *Replica) advance() {
+	hw := r.machine.HighWatermark()
+	if hw == r.highWatermark.Load() {
+		return
+	}
+	r.highWatermark.Store(hw)
+	r.watching.moveBelow(hw, &r.ready)
+	if r.leader != nil {
+		r.moved = max(r.moved, movedLater)
+		if !r.serving && r.leader.Serving() {
+			r.serving, r.changed = true, true
+		}
+	}
+}
+
+// nextDone takes the oldest waiting append of a level if its fate is known and the
+// journal has let go of its batches. The caller holds mu.
+func (r *Replica) nextDone(acks Acks) (w waiting, err error, ok bool) {
+	q := &r.waiting[acks-1]
+	first := q.first()
+	if first == nil || first.number > r.completed.Load() {
 		return waiting{}, nil, false
 	}
-	if first.end <= r.leader.HighWatermark() {
-		return r.waiting.pop(), nil, true
+	if first.fate == done || first.fate == open && first.end <= r.reached(acks) {
+		return q.pop(), nil, true
 	}
 	failure := r.failure.Load()
-	if failure == nil {
+	switch {
+	case first.fate == lost:
+		err = r.notLeader()
+	case failure != nil:
+		err = fmt.Errorf("append at offset %d: %w", first.result.BaseOffset, *failure)
+	default:
 		return waiting{}, nil, false
 	}
-	if first.journaled {
-		// The journal fails appends in order, each by itself: only then it has let
-		// go of the batches.
-		if r.failedSeen == r.failed.Load() {
-			return waiting{}, nil, false
-		}
-		r.failedSeen++
-	}
-	w = r.waiting.pop()
+	w = q.pop()
 	w.result = Result{}
-	return w, fmt.Errorf("append at offset %d: %w", first.result.BaseOffset, *failure), true
+	return w, err, true
 }
 
 // violate stops all appends after an invariant was found broken. The caller holds mu.

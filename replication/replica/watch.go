@@ -18,12 +18,12 @@ type Watch struct {
 }
 
 // Watch registers w: the watcher is called once, when the high watermark is greater
-// than beyond or the replica is closed. It returns false, and registers nothing, if
+// than beyond, the role changed or the replica is closed. It returns false, and registers nothing, if
 // that is so already.
 func (r *Replica) Watch(w *Watch, beyond int64, watcher Watcher, token int) bool {
 	r.mu.Lock()
 	defer r.unlock()
-	if r.closed || r.leader.HighWatermark() > beyond {
+	if r.closed || r.machine.HighWatermark() > beyond {
 		return false
 	}
 	w.watcher, w.token, w.beyond = watcher, token, beyond

@@ -19,7 +19,7 @@ func TestWatch(t *testing.T) {
 		require.True(t, b.Watch(&watches[i], int64(2+i), l, i))
 	}
 	g.shut()
-	_, pending, err := b.Append(batch(7, 1, 2, 2), nil, 0)
+	_, pending, err := b.Append(batch(7, 1, 2, 2), AcksQuorum, nil, 0)
 	require.NoError(t, err)
 	require.True(t, pending)
 	l.requireNone(t)

@@ -28,7 +28,7 @@ func samples() []wire.Message {
 		}},
 		&Push{},
 		&Push{Entries: []PushEntry{
-			{Handle: 1, Kind: PushData, Seek: 1, Epoch: 4, Base: 1000, End: 1007, HighWatermark: 990, LogStart: 10, Round: 2, Bytes: 4096},
+			{Handle: 1, Kind: PushData, Seek: 1, Epoch: 4, Base: 1000, End: 1007, LastEpoch: 3, HighWatermark: 990, LogStart: 10, Round: 2, Bytes: 4096},
 			{Handle: 2, Kind: PushTruncate, Seek: 3, Epoch: 9, End: 4, CommonEpoch: 8},
 			{Handle: 3, Kind: PushReset, Seek: 1, Epoch: 1, Base: 77, LogStart: 77},
 			{Handle: 4, Kind: PushRefused, Seek: 1, Code: wire.CodeNotLeader},

@@ -158,6 +158,7 @@ type PushEntry struct {
 	Seek          uint32 // that it serves
 	Epoch         uint32 // the leader's
 	Base, End     int64  // offsets of the batches; for the other kinds see there
+	LastEpoch     uint32 // PushData: epoch of the record before Base, 0 if not known
 	CommonEpoch   uint32 // PushTruncate: the greatest common epoch
 	HighWatermark int64
 	LogStart      int64
@@ -166,7 +167,7 @@ type PushEntry struct {
 	Code          wire.Code
 }
 
-const minPushEntry = 4 + 1 + 4 + 4 + 8 + 8 + 4 + 8 + 8 + 1 + 4 + 2
+const minPushEntry = 4 + 1 + 4 + 4 + 8 + 8 + 4 + 4 + 8 + 8 + 1 + 4 + 2
 
 func (e *PushEntry) fields(c *codec) {
 	c.u32(&e.Handle)
@@ -177,6 +178,7 @@ func (e *PushEntry) fields(c *codec) {
 	c.u32(&e.Epoch)
 	c.i64(&e.Base)
 	c.i64(&e.End)
+	c.u32(&e.LastEpoch)
 	c.u32(&e.CommonEpoch)
 	c.i64(&e.HighWatermark)
 	c.i64(&e.LogStart)

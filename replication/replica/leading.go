@@ -1,0 +1,64 @@
+package replica
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/sequitur-mq/sequitur/log"
+	"github.com/sequitur-mq/sequitur/replication"
+)
+
+// Fetched takes in where a follower is, and returns what to send it: see
+// replication.Leader.Fetch. Fetches of another epoch are answered with Ignore.
+func (r *Replica) Fetched(f replication.Fetch) (replication.Answer, error) {
+	r.mu.Lock()
+	defer r.unlock()
+	if r.leader == nil || r.broken != nil {
+		return replication.Answer{}, r.broken
+	}
+	answer, err := r.leader.Fetch(f)
+	if err != nil {
+		if errors.Is(err, replication.ErrInvariant) {
+			r.violate(err)
+		}
+		return replication.Answer{}, fmt.Errorf("fetch of %v: %w", f.From, err)
+	}
+	if answer.Advanced {
+		r.advance()
+	}
+	return answer, nil
+}
+
+// ReadForFollower returns what a follower at an offset lacks, durable or not: whole
+// batches of about maxBytes, at least one, and what to say with them. With nothing new
+// the chunk is nil and Data has no records. The chunk must be released.
+//
+// Errors: a *NotLeaderError, and those of log.Read.
+func (r *Replica) ReadForFollower(from int64, maxBytes int) (*log.Chunk, replication.Data, error) {
+	r.mu.Lock()
+	if r.leader == nil {
+		err := r.notLeader()
+		r.unlock()
+		return nil, replication.Data{}, err
+	}
+	end := r.leader.End()
+	data := r.leader.Data(from, max(from, end))
+	r.unlock()
+	if from >= end {
+		return nil, data, nil
+	}
+	chunk, err := r.log.Read(from, end, maxBytes, false)
+	// What was read is this leader's log only if it was not truncated meanwhile, which
+	// nobody does to a leader.
+	if r.led.Load() != data.Epoch {
+		if err == nil {
+			chunk.Release()
+		}
+		return nil, replication.Data{}, &NotLeaderError{Epoch: data.Epoch}
+	}
+	if err != nil {
+		return nil, data, err
+	}
+	data.End = chunk.Next()
+	return chunk, data, nil
+}

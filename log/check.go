@@ -35,6 +35,7 @@ type Finding struct {
 	File      string   `json:"file"`                // relative to the data directory
 	Position  int64    `json:"position"`            // byte in the file, -1 if it concerns the file as a whole
 	Partition string   `json:"partition,omitempty"` // topic UUID and number, if it concerns one
+	Name      string   `json:"name,omitempty"`      // of that partition, where it is known
 	From      int64    `json:"from"`                // offsets [From, To) are concerned; both 0 if none are
 	To        int64    `json:"to"`
 	What      string   `json:"what"`
@@ -48,7 +49,9 @@ func (f Finding) String() string {
 	if f.Position >= 0 {
 		s += fmt.Sprintf(" at byte %d", f.Position)
 	}
-	if f.Partition != "" {
+	if f.Name != "" {
+		s += fmt.Sprintf(", partition %s", f.Name)
+	} else if f.Partition != "" {
 		s += fmt.Sprintf(", partition %s", f.Partition)
 	}
 	if f.To > f.From {
@@ -111,6 +114,10 @@ type CheckOptions struct {
 	Records     bool                // also decompress every batch and check each record's structure
 	MaxBytesSec int64               // reading speed in bytes/s; 0 = unlimited
 
+	// Names tells what partitions are called, from the store as a start would find it, of which it may only read
+	// partitions. An error is one over which a start fails. May be nil.
+	Names func(*Store) (func(ID) string, error)
+
 	switches *switches // for tests
 }
 
@@ -164,35 +171,13 @@ func Check(dir string, o CheckOptions) (Report, error) {
 	return c.report, nil
 }
 
-// ErrNoData is returned by Check for a directory that is empty or holds nothing of a broker. A start would make it a
-// data directory.
-var ErrNoData = errors.New("no data directory of a broker")
-
-// isDataDirectory reports what keeps a directory from being checked: it is missing, cannot be read, is none, or holds
-// nothing that a broker makes.
-func (c *checker) isDataDirectory() error {
-	entries, err := c.fs.ReadDir(c.dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		switch e.Name() {
-		case lockFile, identityFile, checkpointFile, journalDir, partitionsDir:
-			return nil
-		}
-	}
-	if len(entries) == 0 {
-		return fmt.Errorf("%w: it is empty", ErrNoData)
-	}
-	return fmt.Errorf("%w: it holds other files, such as %s", ErrNoData, entries[0].Name())
-}
-
 type checker struct {
 	options   CheckOptions
 	fs        vfs.FS
 	dir       string
 	report    Report
 	journaled map[ID][]journaledStretch
+	names     map[string]string // of partitions, by what a Finding calls them
 	throttle  throttle
 	total     int64
 	reader    record.Reader
@@ -203,6 +188,9 @@ type checker struct {
 func (c *checker) find(f Finding) {
 	if rel, err := filepath.Rel(c.dir, f.File); err == nil && filepath.IsAbs(f.File) == filepath.IsAbs(c.dir) {
 		f.File = rel
+	}
+	if f.Partition != "" && c.names != nil {
+		f.Name = c.names[f.Partition]
 	}
 	switch f.Severity {
 	case SeverityDamage:
@@ -260,6 +248,7 @@ func (c *checker) run() error {
 		c.checkJournalFiles()
 		return c.checkPartitions(s, true)
 	}
+	c.readNames(s)
 	c.report.Clean, c.report.TornTail = rec.clean, rec.end.torn
 	c.report.JournalBytes = rec.end.bytes
 	if rec.end.torn {
@@ -281,49 +270,6 @@ func (c *checker) run() error {
 	return c.checkPartitions(s, false)
 }
 
-// checkIdentity reports whether it makes sense to go on.
-func (c *checker) checkIdentity() (bool, error) {
-	name := filepath.Join(c.dir, identityFile)
-	b, err := readFile(c.fs, name)
-	if isNotExist(err) {
-		return false, c.checkWithoutIdentity(name)
-	}
-	if err != nil {
-		return false, err
-	}
-	id, err := decodeIdentity(b)
-	if err != nil {
-		c.refused(Finding{File: name, Position: 0, What: err.Error(), Do: doRestoreAll})
-		return false, nil
-	}
-	c.report.Disk = fmt.Sprintf("%x", id.Disk)
-	return true, nil
-}
-
-// checkWithoutIdentity asks a start, on an overlay, what it makes of a directory without an identity: there is nothing
-// yet, or there is something that belongs to nobody.
-func (c *checker) checkWithoutIdentity(name string) error {
-	s := newStore(c.dir, Options{FS: vfs.NewOverlay(c.fs), Logger: slog.New(slog.DiscardHandler), TailBytes: -1, switches: c.options.switches}.withDefaults())
-	_, err := s.recoverOnly()
-	defer s.closeRecovered()
-	switch {
-	case err == nil:
-		c.find(Finding{Severity: SeverityNote, File: name, Position: -1, What: "there is no identity and no data yet: the first start did not get far", Do: doNothing})
-	case errors.Is(err, ErrCorrupt), errors.Is(err, ErrVersion):
-		c.refused(Finding{File: name, Position: -1, What: "the identity file is missing: " + err.Error(), Do: doRestoreAll})
-	default:
-		return err
-	}
-	return nil
-}
-
-// refused adds the damage over which a start fails.
-func (c *checker) refused(f Finding) {
-	f.Severity = SeverityDamage
-	c.report.Refused = f.What
-	c.find(f)
-}
-
 // noteChanges says what a start would write.
 func (c *checker) noteChanges(overlay *vfs.Overlay) error {
 	changed, removed := overlay.Changes()
@@ -334,6 +280,9 @@ func (c *checker) noteChanges(overlay *vfs.Overlay) error {
 		}
 		c.report.Replayed += ch.Written
 		f := Finding{Severity: SeverityNote, File: ch.Name, Position: min(max(ch.Was, 0), ch.Size), From: name.base, Do: doNothing}
+		if rel, err := filepath.Rel(filepath.Join(c.dir, partitionsDir), filepath.Dir(ch.Name)); err == nil {
+			f.Partition = filepath.ToSlash(rel)
+		}
 		switch {
 		case ch.Written > 0:
 			at, n, err := c.differing(overlay, ch)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sequitur-mq/sequitur/broker"
 	"github.com/sequitur-mq/sequitur/log"
 )
 
@@ -38,7 +39,7 @@ of a segment that the next start repairs from the journal are named all the same
 }
 
 func (c *cli) check(dir string, records, all bool) error {
-	o := log.CheckOptions{Records: records}
+	o := log.CheckOptions{Records: records, Names: broker.PartitionNames}
 	if f, ok := c.stderr.(*os.File); ok && isTerminal(f) {
 		o.Progress = checkProgress(c, time.Now().Add(progressAfter))
 	}

@@ -191,7 +191,7 @@ func TestFlippedBit(t *testing.T) {
 	r := run(t, "", nil, "check", dir)
 	require.Equal(t, exitCorrupt, r.code, "%s", r.stdout)
 	require.Contains(t, string(r.stdout), filepath.Base(file))
-	require.Regexp(t, `offset`, string(r.stdout))
+	require.Regexp(t, `at byte \d+, partition t/0, offsets \[\d+, \d+\)`, string(r.stdout))
 	r = run(t, "", nil, "check", dir, "--json")
 	require.Equal(t, exitCorrupt, r.code)
 
@@ -290,6 +290,33 @@ func TestCheckAndServeAgree(t *testing.T) {
 	}
 }
 
+// Damaged metadata keep a broker from starting: check says so, and calls the
+// partitions by their UUIDs.
+func TestCheckOfDamagedMetadata(t *testing.T) {
+	dir := t.TempDir()
+	s := serve(t, dir, "")
+	ok(t, s.addr, nil, "topic", "create", "t")
+	ok(t, s.addr, []byte("line\n"), "produce", "t")
+	files := topicFiles(t, s.addr, dir, "t")
+	require.Equal(t, exitOK, s.stop().code)
+	flipBit(t, firstSegment(t, files), 90)
+	metadata, err := filepath.Glob(filepath.Join(dir, "partitions", fmt.Sprintf("%x", "__metadata")+"*", "0", "*.log"))
+	require.NoError(t, err)
+	require.Len(t, metadata, 1)
+	flipBit(t, metadata[0], 90)
+
+	r := run(t, "", nil, "check", dir)
+	require.Equal(t, exitCorrupt, r.code)
+	require.Contains(t, string(r.stdout), "the broker cannot start: read the metadata")
+	require.Contains(t, string(r.stdout), "partition "+filepath.Base(files)+"/0")
+	require.Contains(t, r.stderr, "the broker does not start on it")
+	p := prepareServe(t, dir, "")
+	p.launch()
+	r = p.wait()
+	require.Equal(t, exitCorrupt, r.code)
+	require.Contains(t, r.stderr, "read the metadata")
+}
+
 // What is no directory that can be read is said to be so.
 func TestCheckOfNoDirectory(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")
@@ -333,7 +360,7 @@ func TestCheckNamesWhatIsRepaired(t *testing.T) {
 	require.Equal(t, exitOK, r.code, "%s", r.stdout)
 	inDir, err := filepath.Rel(dir, file)
 	require.NoError(t, err)
-	require.Contains(t, string(r.stdout), fmt.Sprintf("note: %s at byte %d", inDir, at))
+	require.Contains(t, string(r.stdout), fmt.Sprintf("note: %s at byte %d, partition t/0: bytes are", inDir, at))
 	require.Contains(t, string(r.stdout), "bytes are others than the journal has, 1 from here on")
 	s = serve(t, dir, "")
 	require.Equal(t, string(lines), ok(t, s.addr, nil, "consume", "t"))

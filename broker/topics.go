@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -24,6 +25,9 @@ type topics struct {
 	ids   *dedup.Index
 	open  func(*log.Partition) (*replica.Replica, error)
 	byID  *cowMap[wire.UUID, *topic]
+
+	// cluster says what of a topic belongs on this broker; nil: everything does.
+	cluster *following
 }
 
 // A topic is what requests need of one. Invariant: id and the number of
@@ -47,6 +51,7 @@ type partition struct {
 	replica atomic.Pointer[replica.Replica]
 	view    atomic.Pointer[dedup.Partition] // nil until a message id is to be looked up
 	suspect atomic.Bool                     // a read failed half way: verify before the next answer
+	held    atomic.Bool                     // in a cluster: a replica belongs on this broker
 }
 
 func newTopics(store *log.Store, ids *dedup.Index, logger *slog.Logger, open func(*log.Partition) (*replica.Replica, error)) *topics {
@@ -64,7 +69,7 @@ func (t *topics) load(m *consensus.Machine) ([]wire.UUID, error) {
 	known := map[wire.UUID]bool{consensus.LogID.Topic: true}
 	for meta := range m.Topics() {
 		known[meta.ID] = true
-		specs = append(specs, t.missing(meta)...)
+		specs = append(specs, t.missing(meta, allPartitions(meta))...)
 		t.byID.store(meta.ID, t.newTopic(meta))
 	}
 	if err := t.store.Create(specs...); err != nil {
@@ -91,7 +96,20 @@ func (t *topics) load(m *consensus.Machine) ([]wire.UUID, error) {
 	if err := t.store.Delete(remove...); err != nil {
 		return nil, fmt.Errorf("remove partitions of deleted topics: %w", err)
 	}
+	t.followAll()
 	return deleted, nil
+}
+
+// followAll brings every partition to what the cluster's metadata says.
+func (t *topics) followAll() {
+	if t.cluster == nil {
+		return
+	}
+	t.byID.each(func(_ wire.UUID, topic *topic) {
+		for i := range topic.partitions {
+			t.cluster.followOne(&topic.partitions[i])
+		}
+	})
 }
 
 // changed follows changes of the metadata. What fails here is mended later: a
@@ -103,23 +121,70 @@ func (t *topics) changed(changes []consensus.Change) (gone []wire.UUID) {
 	for _, c := range changes {
 		switch c.Kind {
 		case consensus.TopicCreated:
-			specs = append(specs, t.missing(c.Topic)...)
+			specs = append(specs, t.missing(c.Topic, allPartitions(c.Topic))...)
 			t.byID.store(c.Topic.ID, t.newTopic(c.Topic))
 		case consensus.TopicAltered:
 			t.alter(c.Topic)
+		case consensus.PartitionsChanged:
+			if topic, ok := t.byID.load(c.Topic.ID); ok {
+				topic.meta.Store(c.Topic)
+			}
+			specs = append(specs, t.missing(c.Topic, c.Partitions)...)
 		case consensus.TopicDeleted:
 			remove = append(remove, t.remove(c.Topic)...)
 			gone = append(gone, c.Topic.ID)
 		}
 	}
-	if err := t.store.Create(specs...); err != nil {
+	if err := t.store.Create(once(specs)...); err != nil {
 		t.log.Error("partitions of new topics were not made; they are made at their first use", "error", err)
 	}
+	t.followChanged(changes)
 	if err := t.store.Delete(remove...); err != nil {
 		t.log.Error("partitions of deleted topics were not removed; the next start does it", "error", err)
 		return nil
 	}
 	return gone
+}
+
+// followChanged brings the partitions that changed to what the cluster's metadata
+// says.
+func (t *topics) followChanged(changes []consensus.Change) {
+	if t.cluster == nil {
+		return
+	}
+	for _, c := range changes {
+		if c.Kind != consensus.TopicCreated && c.Kind != consensus.PartitionsChanged {
+			continue
+		}
+		topic, ok := t.byID.load(c.Topic.ID)
+		if !ok {
+			continue
+		}
+		if c.Kind == consensus.TopicCreated {
+			c.Partitions = allPartitions(c.Topic)
+		}
+		t.cluster.follow(topic, c.Partitions)
+	}
+	t.cluster.announce()
+}
+
+// once drops all but the first spec of a partition: it may be named by several
+// changes at a time.
+func once(specs []log.Spec) []log.Spec {
+	seen := make(map[log.ID]struct{}, len(specs))
+	return slices.DeleteFunc(specs, func(s log.Spec) bool {
+		_, twice := seen[s.ID]
+		seen[s.ID] = struct{}{}
+		return twice
+	})
+}
+
+func allPartitions(meta *consensus.Topic) []uint32 {
+	all := make([]uint32, len(meta.Partitions))
+	for i := range all {
+		all[i] = uint32(i)
+	}
+	return all
 }
 
 func (t *topics) newTopic(meta *consensus.Topic) *topic {
@@ -131,11 +196,14 @@ func (t *topics) newTopic(meta *consensus.Topic) *topic {
 	return n
 }
 
-// missing lists what has to be made in the log for a topic.
-func (t *topics) missing(meta *consensus.Topic) (specs []log.Spec) {
+// missing lists what has to be made in the log of the given partitions.
+func (t *topics) missing(meta *consensus.Topic, numbers []uint32) (specs []log.Spec) {
 	config := partitionConfig(&meta.Config)
-	for i := range meta.Partitions {
-		id := log.ID{Topic: meta.ID, Partition: uint32(i)}
+	for _, i := range numbers {
+		if t.cluster != nil && !t.cluster.holds(&meta.Partitions[i]) {
+			continue
+		}
+		id := log.ID{Topic: meta.ID, Partition: i}
 		if _, there := t.store.Partition(id); !there {
 			specs = append(specs, log.Spec{ID: id, Config: config})
 		}
@@ -169,8 +237,14 @@ func (t *topics) remove(meta *consensus.Topic) (ids []log.ID) {
 	topic.deleted.Store(true)
 	topic.dropDedup()
 	for i := range topic.partitions {
-		topic.partitions[i].close()
-		ids = append(ids, topic.partitions[i].logID())
+		p := &topic.partitions[i]
+		if t.cluster != nil {
+			t.cluster.forget(p)
+		}
+		p.close()
+		if _, there := t.store.Partition(p.logID()); there {
+			ids = append(ids, p.logID())
+		}
 	}
 	return ids
 }
@@ -212,6 +286,9 @@ func (p *partition) use() (*replica.Replica, error) {
 	}
 	if p.topic.deleted.Load() {
 		return nil, unknownTopic(p.topic.name)
+	}
+	if p.topic.topics.cluster != nil && !p.held.Load() {
+		return nil, wire.Errorf(wire.CodeNotLeader, "topic %s, partition %d: this broker has no replica of it", p.topic.name, p.number)
 	}
 	lp, err := p.logPartition()
 	if err != nil {

@@ -89,16 +89,20 @@ func TestKillAndGiveUp(t *testing.T) {
 		ok(t, s.addr, nil, "topic", "create", topic)
 		l := startLoad(t, s.addr, topic, "--timeout", "300ms")
 		l.feed(1000)
-		_, alive := l.stdout.untilLines(1 + round*300)
-		require.True(t, alive, "%s", l.stderr.bytes())
+		// On a machine that is slow enough it may give up before the kill; what
+		// it says must be true then, too.
+		l.stdout.untilLines(1 + round*300)
 		s.kill()
 		_ = l.offer(500)
 		// It ends by itself, although more input may come.
 		r := l.wait()
 		clean(t, dir)
-		require.Equal(t, exitPartial, r.code, r.stderr)
-		require.Contains(t, r.stderr, "was not acknowledged")
 		acked := len(readAcks(t, string(r.stdout)))
+		if acked > 0 {
+			require.Equal(t, exitPartial, r.code, r.stderr)
+		}
+		require.NotEqual(t, exitOK, r.code, r.stderr)
+		require.Contains(t, r.stderr, "not acknowledged")
 		require.Contains(t, r.stderr, "acknowledged "+count(int64(acked), "record"))
 		s = serve(t, dir, s.addr)
 		l.verify(s.addr, topic, r)
@@ -404,7 +408,7 @@ func TestFullDiskIsRefused(t *testing.T) {
 	require.Equal(t, exitOK, s.stop().code)
 
 	s = serve(t, dir, s.addr, "--reserve-bytes", "1000000GiB")
-	r := run(t, s.addr, []byte("refused\n"), "produce", "t", "--timeout", "200ms")
+	r := run(t, s.addr, []byte("refused\n"), "produce", "t", "--timeout", "5s")
 	require.Equal(t, exitStorage, r.code, r.stderr)
 	require.Contains(t, r.stderr, "full")
 	require.Contains(t, r.stderr, "acknowledged 0 records")

@@ -345,7 +345,7 @@ func TestFollow(t *testing.T) {
 	require.Equal(t, exitOK, r.code, "Ctrl-C is how to end --follow")
 	require.Empty(t, r.stderr)
 
-	r = run(t, s.addr, nil, "consume", "t", "--follow", "--timeout", "50ms")
+	r = run(t, s.addr, nil, "consume", "t", "--follow", "--timeout", "3s") // also the time that the first has to come
 	require.Equal(t, exitOK, r.code)
 	require.Equal(t, 3, bytes.Count(r.stdout, []byte("\n")))
 }

@@ -35,8 +35,9 @@ func TestFullDiskRecoversByItself(t *testing.T) {
 	// The broker looks at the free space now and then, so a few more may pass.
 	ok(t, s.addr, nil, "topic", "create", "other")
 	var r result
-	for tries := 0; r.code == exitOK; tries++ {
+	for tries := 0; r.code != exitStorage; tries++ {
 		require.Less(t, tries, 1000, "the full disk is not noticed")
+		require.Contains(t, []int{exitOK, exitTimeout}, r.code, r.stderr) // slow is no answer yet
 		r = run(t, s.addr, []byte("refused\n"), "produce", "other", "--timeout", "300ms")
 	}
 	require.Equal(t, exitStorage, r.code, r.stderr)

@@ -144,6 +144,9 @@ func (c *cli) serve(cfg broker.Config, level string) error {
 		return usagef("choose debug, info, warn or error", "--log-level %q is not known", level)
 	}
 	cfg.Logger = slog.New(slog.NewTextHandler(c.stderr, &slog.HandlerOptions{Level: l}))
+	if err := recordFaults(&cfg); err != nil {
+		return err
+	}
 	// From the start on: a broker that recovers must stop when asked, too.
 	ctx, stop := c.interruptible(context.Background())
 	defer stop()

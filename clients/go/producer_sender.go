@@ -52,6 +52,18 @@ func (p *Producer) newSender(n *node) *sender {
 	return s
 }
 
+// dropMoved forgets partitions that have another sender by now. Lock held.
+func (s *sender) dropMoved() {
+	for _, list := range []*fifo[*partition]{&s.full, &s.ready} {
+		for range list.len() {
+			if t := list.pop(); t.sender == s {
+				list.push(t)
+			}
+		}
+	}
+	s.round = min(s.round, s.ready.len())
+}
+
 // maySend reports whether a request may leave now, and otherwise how long to wait for
 // a linger to end, if one is running.
 func (s *sender) maySend() (ok bool, linger time.Duration) {
@@ -230,7 +242,13 @@ func (s *sender) prepare() bool {
 	p := s.p
 	p.mu.Lock()
 	lost, answered := s.conn != nil && s.conn.dead.Load(), s.answered
+	s.answered = s.answered && !lost
+	s.dropMoved()
+	idle := s.full.len() == 0 && s.ready.len() == 0 && !p.identWanted
 	p.mu.Unlock()
+	if idle {
+		return true
+	}
 	if answered {
 		s.retry.succeeded()
 	} else if lost && !s.pause(s.retry.failed(0)) {

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -16,23 +17,25 @@ import (
 )
 
 // testServer is a broker in memory that speaks the protocol over real sockets, so that
-// tests can inject what a healthy broker does not do.
+// tests can inject what a healthy broker does not do. Several of them make a cluster
+// whose replication takes no time: they share the logs.
 type testServer struct {
-	t  testing.TB
-	ln net.Listener
-	wg sync.WaitGroup
+	t    testing.TB
+	ln   net.Listener
+	wg   sync.WaitGroup
+	id   uint32
+	rack string
+	*testShared
+	address string
 
-	mu        sync.Mutex
-	grown     *sync.Cond // broadcast when a log grows or something closes
 	closed    bool
 	conns     map[net.Conn]struct{}
-	topics    map[string]*testTopic
-	byID      map[wire.UUID]*testTopic
-	nextID    uint64
-	named     map[string]identity
 	requests  map[wire.Kind]int
 	holes     map[holeKey][2]int64 // damaged offsets
 	fetchBits []uint8              // flags of the fetches seen
+	asked     []int                // topics named in requests for metadata
+	// onFetch, if set, may refuse a part.
+	onFetch func(topic string, partition uint32) wire.Code
 
 	// onProduce, if set, may refuse a part before it is looked at, or swallow the
 	// whole request (hang). Called with the lock held.
@@ -47,6 +50,31 @@ type testServer struct {
 	advertise string                            // address in metadata, "" for the real one
 	noFence   bool
 	discard   bool // acknowledge, store nothing
+	leaving   bool // refuse everything because of a shutdown
+	// swallow, if set, may have a request carried out but the connection closed in place
+	// of the answer.
+	swallow func(kind wire.Kind) bool
+	behind  int64                     // as a follower: offsets that it lacks
+	deposed map[holeKey]*deposedState // what it believes though it is not so
+	lacking map[string]bool           // topics that it does not know yet
+}
+
+// testShared is what the brokers of a cluster have in common.
+type testShared struct {
+	mu       sync.Mutex
+	grown    *sync.Cond // broadcast when a log grows or something closes
+	peers    []*testServer
+	topics   map[string]*testTopic
+	byID     map[wire.UUID]*testTopic
+	nextID   uint64
+	named    map[string]identity
+	appended int // batches
+}
+
+// deposedState is a partition as seen by a leader that does not know of its successor.
+type deposedState struct {
+	epoch uint32
+	*testPartition
 }
 
 type holeKey struct {
@@ -67,6 +95,8 @@ type testPartition struct {
 	end       int64
 	producers map[uint64]*testProducer
 	ids       map[string]int64
+	leader    uint32 // 0: none
+	epoch     uint32
 }
 
 type testProducer struct {
@@ -82,21 +112,31 @@ func (t *testTopic) hash(key []byte) uint32 {
 	return h.Partition(key)
 }
 
-func startServer(t testing.TB) *testServer {
+func startServer(t testing.TB) *testServer { return startCluster(t, 1)[0] }
+
+// startCluster starts brokers with the ids 7, 8, ...
+func startCluster(t testing.TB, n int) []*testServer {
+	shared := &testShared{topics: map[string]*testTopic{}, byID: map[wire.UUID]*testTopic{}, nextID: 1, named: map[string]identity{}}
+	shared.grown = sync.NewCond(&shared.mu)
+	for i := range n {
+		shared.peers = append(shared.peers, startPeer(t, shared, uint32(7+i)))
+	}
+	return shared.peers
+}
+
+func startPeer(t testing.TB, shared *testShared, id uint32) *testServer {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	s := &testServer{
-		t: t, ln: ln, conns: map[net.Conn]struct{}{}, topics: map[string]*testTopic{}, byID: map[wire.UUID]*testTopic{},
-		nextID: 1, named: map[string]identity{}, requests: map[wire.Kind]int{}, holes: map[holeKey][2]int64{},
+		t: t, ln: ln, address: ln.Addr().String(), id: id, testShared: shared, conns: map[net.Conn]struct{}{}, requests: map[wire.Kind]int{}, holes: map[holeKey][2]int64{},
 	}
-	s.grown = sync.NewCond(&s.mu)
 	s.wg.Add(1)
 	go s.accept(ln)
 	t.Cleanup(s.close)
 	return s
 }
 
-func (s *testServer) addr() string { return s.ln.Addr().String() }
+func (s *testServer) addr() string { return s.address }
 
 func (s *testServer) accept(ln net.Listener) {
 	defer s.wg.Done()
@@ -185,11 +225,58 @@ func (s *testServer) create(name string, cfg wire.TopicConfig) *testTopic {
 	cfg = cfg.WithDefaults()
 	t := &testTopic{name: name, cfg: cfg}
 	t.uuid[0], t.uuid[1] = byte(len(s.byID)+1), 0xee
-	for range cfg.Partitions {
-		t.parts = append(t.parts, &testPartition{producers: map[uint64]*testProducer{}, ids: map[string]int64{}})
+	for i := range int(cfg.Partitions) {
+		leader := s.peers[i%len(s.peers)].id
+		t.parts = append(t.parts, &testPartition{producers: map[uint64]*testProducer{}, ids: map[string]int64{}, leader: leader, epoch: 1})
 	}
 	s.topics[name], s.byID[t.uuid] = t, t
 	return t
+}
+
+// lead moves partitions to another leader; none is named: all.
+func (s *testServer) lead(topic string, partitions ...int) {
+	s.set(func() {
+		t := s.topics[topic]
+		for i, p := range t.parts {
+			if len(partitions) == 0 || slices.Contains(partitions, i) {
+				p.leader, p.epoch = s.id, p.epoch+1
+			}
+		}
+	})
+}
+
+// kill stops a broker; its partitions have no leader until somebody leads them.
+func (s *testServer) kill() {
+	s.stop()
+	s.depose()
+}
+
+// depose takes all leadership from a broker.
+func (s *testServer) depose() {
+	s.set(func() {
+		for _, t := range s.topics {
+			for _, p := range t.parts {
+				if p.leader == s.id {
+					p.leader, p.epoch = 0, p.epoch+1
+				}
+			}
+		}
+	})
+}
+
+// elect gives partitions without a leader to brokers.
+func elect(among ...*testServer) {
+	n := 0
+	among[0].set(func() {
+		for _, t := range among[0].topics {
+			for _, p := range t.parts {
+				if p.leader == 0 {
+					p.leader = among[n%len(among)].id
+					n++
+				}
+			}
+		}
+	})
 }
 
 func (s *testServer) serve(nc net.Conn) {
@@ -222,6 +309,13 @@ func (s *testServer) serve(nc net.Conn) {
 			if resp == nil {
 				return
 			}
+			s.mu.Lock()
+			swallow := s.swallow != nil && s.swallow(h.Kind)
+			s.mu.Unlock()
+			if swallow {
+				nc.Close()
+				return
+			}
 			out := wire.AppendFrame(nil, wire.FrameHeader{Kind: h.Kind, Version: h.Version, Flags: wire.FlagResponse, Correlation: h.Correlation}, resp, len(batches))
 			wmu.Lock()
 			defer wmu.Unlock()
@@ -251,9 +345,14 @@ func (s *testServer) serve(nc net.Conn) {
 func (s *testServer) handle(h wire.FrameHeader, meta, batches []byte, nc net.Conn) (wire.Message, []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.leaving && h.Kind != wire.KindHello {
+		return &wire.ProduceResponse{Status: wire.StatusOf(wire.ErrShuttingDown)}, nil
+	}
 	switch h.Kind {
+	case wire.KindCreateTopics:
+		return s.createTopics(meta), nil
 	case wire.KindHello:
-		return &wire.HelloResponse{Version: 1, BrokerID: 7, BrokerVersion: "test", MaxFrameBytes: 32 << 20, MaxBatchBytes: 8 << 20, APIs: wire.APIs()}, nil
+		return &wire.HelloResponse{Version: 1, BrokerID: s.id, BrokerVersion: "test", MaxFrameBytes: 32 << 20, MaxBatchBytes: 8 << 20, APIs: wire.APIs()}, nil
 	case wire.KindMetadata:
 		return s.metadata(meta), nil
 	case wire.KindInitProducer:
@@ -274,22 +373,52 @@ func (s *testServer) handle(h wire.FrameHeader, meta, batches []byte, nc net.Con
 func (s *testServer) metadata(meta []byte) wire.Message {
 	var req wire.MetadataRequest
 	_ = req.Decode(meta)
-	addr := s.advertise
-	if addr == "" {
-		addr = s.addr()
+	resp := &wire.MetadataResponse{Controller: s.peers[0].id}
+	for _, peer := range s.peers {
+		addr := peer.advertise
+		if addr == "" {
+			addr = peer.addr()
+		}
+		resp.Brokers = append(resp.Brokers, wire.BrokerMetadata{ID: peer.id, Addr: addr, Rack: peer.rack})
 	}
-	resp := &wire.MetadataResponse{Brokers: []wire.BrokerMetadata{{ID: 7, Addr: addr}}, Controller: 7}
+	s.asked = append(s.asked, len(req.Topics))
+	s.grown.Broadcast()
 	for _, name := range req.Topics {
 		t := s.topics[name]
-		if t == nil {
+		if t == nil || s.lacking[name] {
 			resp.Topics = append(resp.Topics, wire.TopicMetadata{Code: wire.CodeUnknownTopic, Name: name})
 			continue
 		}
 		m := wire.TopicMetadata{Name: name, UUID: t.uuid, Config: t.cfg}
-		for range t.parts {
-			m.Partitions = append(m.Partitions, wire.PartitionMetadata{Leader: 7, Epoch: 1, Replicas: []uint32{7}})
+		for i, p := range t.parts {
+			part := wire.PartitionMetadata{Leader: p.leader, Epoch: p.epoch}
+			if d := s.deposed[holeKey{name, uint32(i)}]; d != nil {
+				part.Leader, part.Epoch = s.id, d.epoch
+			}
+			for _, peer := range s.peers {
+				part.Replicas = append(part.Replicas, peer.id)
+			}
+			m.Partitions = append(m.Partitions, part)
 		}
 		resp.Topics = append(resp.Topics, m)
+	}
+	return resp
+}
+
+func (s *testServer) createTopics(meta []byte) wire.Message {
+	var req wire.CreateTopicsRequest
+	_ = req.Decode(meta)
+	resp := &wire.CreateTopicsResponse{}
+	for _, t := range req.Topics {
+		r := wire.TopicResult{Name: t.Name}
+		if s.topics[t.Name] != nil {
+			r.Code = wire.CodeTopicExists
+		} else {
+			s.mu.Unlock()
+			r.UUID = s.create(t.Name, t.Config).uuid
+			s.mu.Lock()
+		}
+		resp.Topics = append(resp.Topics, r)
 	}
 	return resp
 }
@@ -358,6 +487,12 @@ func (s *testServer) appendBatch(part wire.ProducePart, b record.Batch, result *
 		}
 	}
 	p := t.parts[part.Partition]
+	if d := s.deposed[holeKey{t.name, part.Partition}]; d != nil {
+		p = d.testPartition
+	} else if p.leader != s.id {
+		result.Code = wire.CodeNotLeader
+		return
+	}
 	known := p.producers[b.ProducerID()]
 	switch {
 	case b.ProducerID() == 0:
@@ -380,7 +515,8 @@ func (s *testServer) appendBatch(part wire.ProducePart, b record.Batch, result *
 		}
 		return
 	}
-	b.Stamp(p.end, 1, time.Now().UnixNano())
+	s.appended++
+	b.Stamp(p.end, p.epoch, time.Now().UnixNano())
 	if s.discard {
 		b = b[:record.HeaderSize]
 	}
@@ -452,7 +588,26 @@ func (s *testServer) fetchPart(i uint32, part wire.FetchPart, req *wire.FetchReq
 		return
 	}
 	p := t.parts[part.Partition]
-	r := wire.FetchResult{Index: i, HighWatermark: p.end, LogStart: p.start}
+	end := p.end
+	if p.leader != s.id {
+		if end -= s.behind; req.Flags&wire.FetchFromFollower == 0 {
+			resp.Parts = append(resp.Parts, wire.FetchResult{Index: i, Code: wire.CodeNotLeader})
+			return
+		}
+	}
+	r := wire.FetchResult{Index: i, HighWatermark: end, LogStart: p.start}
+	if s.onFetch != nil {
+		if r.Code = s.onFetch(t.name, part.Partition); r.Code == wire.CodeOffsetOutOfRange {
+			r.HighWatermark = 0 // as one sees it that lacks the latest
+		}
+	}
+	if part.Offset > end && part.Offset <= p.end {
+		r.Code = wire.CodeOffsetNotAvailable
+	}
+	if r.Code != wire.CodeNone {
+		resp.Parts = append(resp.Parts, r)
+		return
+	}
 	if part.Offset < p.start || part.Offset > p.end {
 		r.Code = wire.CodeOffsetOutOfRange
 		resp.Parts = append(resp.Parts, r)
@@ -462,6 +617,9 @@ func (s *testServer) fetchPart(i uint32, part wire.FetchPart, req *wire.FetchReq
 	for _, b := range p.batches {
 		if b.NextOffset() <= part.Offset || b.NextOffset() <= p.start {
 			continue
+		}
+		if b.NextOffset() > end {
+			break
 		}
 		if damaged && b.NextOffset() > hole[0] && b.BaseOffset() < hole[1] {
 			if r.Bytes == 0 {
@@ -491,6 +649,10 @@ func (s *testServer) listOffsets(meta []byte) wire.Message {
 			continue
 		}
 		p := t.parts[part.Partition]
+		if p.leader != s.id {
+			resp.Parts = append(resp.Parts, wire.ListOffsetsResult{Code: wire.CodeNotLeader})
+			continue
+		}
 		r := wire.ListOffsetsResult{Offset: p.end, TimeNs: -1}
 		switch part.Kind {
 		case wire.OffsetStart:

@@ -25,6 +25,8 @@ type Node struct {
 	// Load and Leaders count the replicas that it holds and those of them that
 	// lead or are the preferred leader.
 	Load, Leaders int
+	// Closed nodes keep what they have and get nothing more.
+	Closed bool
 }
 
 // Placement says which brokers hold the replicas of partitions; the package doc
@@ -104,7 +106,7 @@ func (p *Placement) Expect(count, rf int) {
 }
 
 // Place returns the nodes for the replicas of a partition that was expected, the
-// preferred leader first: rf of them, or all if there are fewer.
+// preferred leader first: rf of them, or all that are not closed if there are fewer.
 func (p *Placement) Place(topic [16]byte, partition uint32, rf int) []uint32 {
 	rf = min(rf, len(p.nodes))
 	if rf <= 0 {
@@ -114,14 +116,20 @@ func (p *Placement) Place(topic [16]byte, partition uint32, rf int) []uint32 {
 	chosen := make([]int, 0, rf)
 	for range rf {
 		i := p.pick(at, chosen)
+		if i < 0 {
+			break
+		}
 		p.nodes[i].Load++
 		chosen = append(chosen, i)
+	}
+	if len(chosen) == 0 {
+		return nil
 	}
 	first := p.pickLeader(chosen)
 	leader := chosen[first]
 	p.nodes[leader].Leaders++
 	chosen = slices.Insert(slices.Delete(chosen, first, first+1), 0, leader)
-	ids := make([]uint32, rf)
+	ids := make([]uint32, len(chosen))
 	for i, c := range chosen {
 		ids[i] = p.nodes[c].ID
 	}
@@ -147,8 +155,8 @@ func lower(total, n int) int { return total * (100 - LoadBoundPercent) / (max(n,
 
 // pick returns the next node for a partition at a place of the ring that has
 // replicas on the chosen nodes: of the racks with the fewest of them, the first
-// node on the ring that is under the bound, or else the one with the least load.
-// There must be a node that was not chosen.
+// node on the ring that is under the bound, or else the one with the least load; -1 if
+// all nodes that are not closed were chosen.
 func (p *Placement) pick(at uint64, chosen []int) int {
 	fewest := p.countRacks(chosen)
 	clear(p.seen)
@@ -167,6 +175,7 @@ func (p *Placement) pick(at uint64, chosen []int) int {
 		p.seen[i] = true
 		left--
 		switch {
+		case p.nodes[i].Closed:
 		case p.inRack[p.rack[i]] != fewest:
 		case p.nodes[i].Load < bound:
 			return i
@@ -182,12 +191,16 @@ func (p *Placement) pick(at uint64, chosen []int) int {
 func (p *Placement) countRacks(chosen []int) (fewest int) {
 	clear(p.inRack)
 	clear(p.offered)
-	for _, r := range p.rack {
-		p.offered[r]++
+	for i, r := range p.rack {
+		if !p.nodes[i].Closed {
+			p.offered[r]++
+		}
 	}
 	for _, c := range chosen {
 		p.inRack[p.rack[c]]++
-		p.offered[p.rack[c]]--
+		if !p.nodes[c].Closed {
+			p.offered[p.rack[c]]--
+		}
 	}
 	fewest = math.MaxInt
 	for r, n := range p.inRack {

@@ -2,6 +2,7 @@ package partitions
 
 import (
 	"cmp"
+	"math"
 	"slices"
 )
 
@@ -27,10 +28,11 @@ type Move struct {
 }
 
 // Plan returns the moves after which every partition has its wanted number of
-// replicas (or all nodes), all on the given nodes and over as many racks as can be.
-// Partitions that are well placed stay as they are. With balance, replicas also move
-// from nodes above the bound, and to nodes far below the mean, until all loads are
-// within it or nothing helps: about 1/N of the replicas when the Nth node joins.
+// replicas (or all nodes), all on the given nodes; where there is no node to take the
+// place of one that is gone, fewer. Everything else stays as it is. With balance,
+// replicas also move so that partitions are spread over as many racks as can be, and from
+// nodes above the bound, and to nodes far below the mean, until all loads are within it or
+// nothing helps: about 1/N of the replicas when the Nth node joins.
 // Load and Leaders of the nodes are not read but counted from the assignments.
 // The result depends on nothing but the arguments, in whatever order they come.
 func Plan(nodes []Node, assignments []Assignment, balance bool) []Move {
@@ -39,7 +41,7 @@ func Plan(nodes []Node, assignments []Assignment, balance bool) []Move {
 		p.evacuate(&p.parts[i])
 		p.resize(&p.parts[i])
 	}
-	for i := range p.parts {
+	for i := 0; balance && i < len(p.parts); i++ {
 		p.spreadRacks(&p.parts[i])
 	}
 	for again := balance; again; {
@@ -116,8 +118,12 @@ func (p *plan) evacuate(part *planned) {
 		if len(there) >= part.wanted {
 			break
 		}
-		part.now[k] = p.pick(part.at, there)
-		p.nodes[part.now[k]].Load++
+		to := p.pick(part.at, there)
+		if to < 0 {
+			break
+		}
+		part.now[k] = to
+		p.nodes[to].Load++
 	}
 	part.now = p.there(part)
 }
@@ -127,6 +133,9 @@ func (p *plan) evacuate(part *planned) {
 func (p *plan) resize(part *planned) {
 	for len(part.now) < part.wanted {
 		i := p.pick(part.at, part.now)
+		if i < 0 {
+			break
+		}
 		p.nodes[i].Load++
 		part.now = append(part.now, i)
 	}
@@ -155,10 +164,10 @@ func (p *plan) crowded(a, b int) int {
 // spreadRacks moves replicas out of racks that hold more of them than need be.
 func (p *plan) spreadRacks(part *planned) {
 	for range part.now {
-		if len(part.now) == len(p.nodes) {
-			return
-		}
 		fewest := p.countRacks(part.now)
+		if fewest == math.MaxInt {
+			return // every node that takes something has a replica
+		}
 		from := -1
 		for k, i := range part.now {
 			if p.inRack[p.rack[i]] < 2 || p.inRack[p.rack[i]] <= fewest+1 {
@@ -194,7 +203,7 @@ func (p *plan) relieve(part *planned) bool {
 		for to := range p.nodes {
 			d := p.nodes[from].Load - p.nodes[to].Load
 			switch {
-			case slices.Contains(part.now, to), d < 2:
+			case slices.Contains(part.now, to), d < 2, p.nodes[to].Closed:
 			case p.nodes[from].Load <= high && p.nodes[to].Load >= low:
 			case p.rack[from] != p.rack[to] && p.inRack[p.rack[to]]+1 > p.inRack[p.rack[from]]:
 				// The racks would be less even than they are.

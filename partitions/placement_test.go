@@ -223,7 +223,10 @@ func TestPlanMendsWhateverItFinds(t *testing.T) {
 			if want == 0 {
 				want = len(before[i].Replicas)
 			}
-			requirePlaced(t, nodes, a.Replicas, want)
+			if balance {
+				requirePlaced(t, nodes, a.Replicas, want)
+			}
+			require.Len(t, a.Replicas, min(want, len(nodes)))
 		}
 		for _, m := range moves {
 			require.NotEmpty(t, append(m.Add, m.Drop...))
@@ -237,6 +240,20 @@ func TestPlanDropsWhereRacksAreCrowded(t *testing.T) {
 	nodes := []Node{{ID: 1, Rack: "a"}, {ID: 2, Rack: "a"}, {ID: 3, Rack: "b"}}
 	moves := Plan(nodes, []Assignment{{Replicas: []uint32{3, 1, 2}, Leader: 2, Want: 2}}, false)
 	require.Equal(t, []Move{{Replicas: []uint32{3, 2}, Drop: []uint32{1}}}, moves)
+}
+
+// A closed node keeps what it has, and nothing else goes there.
+func TestPlanLeavesClosedNodesAlone(t *testing.T) {
+	nodes := nodesOf(4, 0)
+	before := assigned(nodes[:3], topicOf(4), 60, 2)
+	nodes[2].Closed, nodes[3].Closed = true, true
+	held := loadsOf(before)[3]
+	after := apply(before, Plan(nodes[1:], before, true))
+	loads := loadsOf(after)
+	require.Zero(t, loads[1])
+	require.Zero(t, loads[4])
+	require.LessOrEqual(t, loads[3], held)
+	require.Equal(t, 60, loads[2], "the only one that takes something")
 }
 
 func TestBalanceLeaders(t *testing.T) {

@@ -29,9 +29,10 @@ var rooms = map[string]room{
 	"consensus": {imports: []string{
 		"log", "partitions", "ordering", "record", "replication", "replication/replica", "wire",
 	}},
+	"consensus/controller": {pure: true, imports: []string{"consensus", "replication", "partitions", "record", "wire"}},
 	"broker": {imports: []string{
 		"internal/vfs", "record", "wire", "partitions", "log", "replication",
-		"replication/replica", "txn", "groups", "ordering", "consensus",
+		"replication/replica", "txn", "groups", "ordering", "consensus", "consensus/controller",
 	}},
 	"nats":       {imports: []string{"broker", "record"}},
 	"admin":      {imports: []string{"broker"}},

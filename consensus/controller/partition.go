@@ -1,0 +1,228 @@
+package controller
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sequitur-mq/sequitur/consensus"
+	"github.com/sequitur-mq/sequitur/replication"
+)
+
+// part is a partition as the controller sees it.
+type part struct {
+	topic  *topic
+	number uint32
+	meta   consensus.Partition
+	gone   bool // with its topic
+
+	dirty, waits bool
+	wake         time.Duration
+	pending      bool // in a command that is gathered or under way
+
+	// Of the current epoch.
+	ballots  []ballot // one per voter, while there is no leader
+	majority time.Duration
+	decided  bool // a majority has voted since majority
+	// overtaken says that a replica has adopted a later epoch than there is: its disk
+	// comes from elsewhere. Epochs are begun until it takes part.
+	overtaken bool
+	chosen    chosen
+	session   uint64        // of the leader's broker when it was elected; 0 not known
+	elected   time.Duration // when that was seen
+	caughtUp  []replication.Member
+
+	// Across epochs.
+	served    servedEpoch
+	attempts  int           // epochs begun since a leader served
+	notBefore time.Duration // the next one
+	prefer    replication.Member
+	planned   bool // the epoch was begun without need: wait longer for votes
+	handover  *handover
+	target    []replication.Member // what the members shall be, nil: what they are
+	reason    string
+	since     time.Duration
+}
+
+type servedEpoch struct {
+	epoch uint32
+	by    replication.Member
+}
+
+// chosen is whom the controller decided upon.
+type chosen struct {
+	member  replication.Member
+	session uint64
+}
+
+func (p *part) String() string { return fmt.Sprintf("%s/%d", p.topic.name, p.number) }
+
+func (p *part) item() FenceItem {
+	return FenceItem{Topic: p.topic.id, Partition: p.number, Epoch: p.meta.Epoch}
+}
+
+// serving says whether the leader's start record is committed.
+func (p *part) serving() bool {
+	return !p.meta.Leader.IsZero() && p.served == servedEpoch{p.meta.Epoch, p.meta.Leader}
+}
+
+func (p *part) involves(node uint32) bool {
+	on := func(m replication.Member) bool { return m.Node == node }
+	s := &p.meta.Set
+	return slices.ContainsFunc(s.Members, on) || slices.ContainsFunc(s.Joining, on) || slices.ContainsFunc(s.Learners, on) ||
+		slices.ContainsFunc(p.target, on) || on(p.meta.Leader)
+}
+
+// putPart takes over what the metadata say about a partition.
+func (c *Controller) putPart(p *part, now consensus.Partition) {
+	old := p.meta
+	if now.Epoch == old.Epoch && now.Leader == old.Leader && now.Set.Version == old.Set.Version && old.Set.Members != nil {
+		return
+	}
+	p.meta = now
+	c.touch(p)
+	c.countLeader(old.Leader, -1)
+	c.countLeader(now.Leader, 1)
+	if now.Epoch != old.Epoch {
+		p.ballots, p.majority, p.decided, p.caughtUp, p.session, p.overtaken = nil, 0, false, nil, 0, false
+	}
+	if now.Leader.IsZero() {
+		if now.Epoch > 0 {
+			p.openBallots()
+		}
+		return
+	}
+	p.ballots = nil
+	p.elected = c.now
+	p.prefer, p.planned = replication.Member{}, false
+	if b := c.brokers[now.Leader.Node]; b != nil {
+		p.session = b.Session
+	}
+	if p.chosen.member == now.Leader {
+		p.session = p.chosen.session // with which it voted
+	}
+	p.chosen = chosen{}
+	if p.serving() {
+		p.attempts, p.notBefore = 0, 0
+	}
+}
+
+func (c *Controller) countLeader(m replication.Member, by int) {
+	if b := c.brokers[m.Node]; b != nil && !m.IsZero() {
+		b.leads += by
+	}
+}
+
+// recount counts what a broker leads that has become known after its partitions.
+func (c *Controller) recount(b *broker) {
+	c.all(func(p *part) {
+		if p.meta.Leader.Node == b.Node {
+			b.leads++
+		}
+	})
+}
+
+// usable says whether a member's broker lives, with that disk.
+func (c *Controller) usable(m replication.Member) bool {
+	b := c.brokers[m.Node]
+	return b != nil && b.state == alive && (b.Disk == m.Disk || c.s.Break.WipedKeepsName)
+}
+
+// healthy is usable without damaged data.
+func (c *Controller) healthy(p *part, m replication.Member) bool {
+	return c.usable(m) && !c.brokers[m.Node].suspects[p]
+}
+
+// electable says whether a majority of the set (of both sets if joint) is healthy.
+func (c *Controller) electable(p *part, s *replication.ReplicaSet) bool {
+	for _, set := range [][]replication.Member{s.Members, s.Joining} {
+		n := 0
+		for _, m := range set {
+			if c.healthy(p, m) {
+				n++
+			}
+		}
+		if len(set) > 0 && n <= len(set)/2 {
+			return c.s.Break.BeginWithoutMajority
+		}
+	}
+	return true
+}
+
+// judgePart decides what a partition needs next. It is called whenever anything that
+// matters to it has changed, and does nothing twice.
+func (c *Controller) judgePart(p *part) {
+	switch {
+	case p.pending:
+	case p.meta.Epoch == 0:
+		c.begin(p, "")
+	case p.meta.Leader.IsZero() && p.overtaken:
+		c.begin(p, "a replica has adopted a later one")
+	case p.meta.Leader.IsZero():
+		c.elect(p)
+	default:
+		if why := c.leaderGone(p); why != "" {
+			c.begin(p, why)
+			return
+		}
+		if !c.changeSet(p) {
+			c.handOver(p)
+		}
+	}
+}
+
+// leaderGone says why the leader cannot go on, "" if it can.
+func (c *Controller) leaderGone(p *part) string {
+	leader := p.meta.Leader
+	b := c.brokers[leader.Node]
+	switch {
+	case b == nil:
+		return "its leader's broker was removed"
+	case b.Disk != leader.Disk && !c.s.Break.WipedKeepsName:
+		return "its leader lost its disk"
+	case b.state == dead:
+		return "its leader is dead"
+	case b.Session != p.session && !c.s.Break.KeepRestartedLeader:
+		return "its leader was restarted"
+	case b.suspects[p]:
+		return "its leader's data are damaged"
+	case b.state == alive && !p.serving():
+		due := p.elected + doubled(c.s.ServeTimeout, p.attempts, 30*time.Second)
+		if c.now >= due {
+			return "its leader does not come to serve"
+		}
+		c.wakeAt(p, due)
+	}
+	return ""
+}
+
+// begin begins an epoch because there must be another leader.
+func (c *Controller) begin(p *part, why string) {
+	if !c.electable(p, &p.meta.Set) {
+		return // until brokers come back: their coming touches the partition
+	}
+	if c.now < p.notBefore && !c.s.Break.NoBackoff {
+		c.wakeAt(p, p.notBefore)
+		return
+	}
+	p.notBefore = c.now + doubled(c.s.BackoffMin, p.attempts, c.s.BackoffMax)
+	p.attempts++
+	if why != "" {
+		c.note("%v: epoch %d, as %s", p, p.meta.Epoch+1, why)
+	}
+	c.balance.quiet = c.now
+	c.proposeEpoch(p, nil)
+}
+
+// proposeEpoch puts a partition into the next BeginEpochs.
+func (c *Controller) proposeEpoch(p *part, set *replication.ReplicaSet) bool {
+	if c.mustWait(&c.begins, p) {
+		return false
+	}
+	p.pending = true
+	c.begins.next = append(c.begins.next, p)
+	c.begins.begin = append(c.begins.begin, consensus.BeginEpoch{
+		Topic: p.topic.id, Partition: p.number, Seen: p.meta.Epoch, Set: set,
+	})
+	return true
+}

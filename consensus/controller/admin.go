@@ -8,6 +8,12 @@ import (
 	"github.com/sequitur-mq/sequitur/wire"
 )
 
+// Kinds of what administrators ask of a controller, with bodies in JSON.
+const (
+	AdminStatus uint16 = 1 // nothing -> Status
+	AdminChange uint16 = 2 // Request -> nothing
+)
+
 // Action is what an administrator wants.
 type Action string
 

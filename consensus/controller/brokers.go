@@ -156,7 +156,7 @@ func (c *Controller) Heartbeat(now time.Duration, h *Heartbeat) error {
 	}
 	c.now = now
 	b := c.brokers[h.Node]
-	if b == nil || b.Disk != h.Disk || b.Session != h.Session {
+	if b == nil || h.Disk != 0 && b.Disk != h.Disk || b.Session != h.Session {
 		return fmt.Errorf("heartbeat of broker %d: %w", h.Node, ErrRegister)
 	}
 	c.lives(b)

@@ -34,6 +34,7 @@ type Controller struct {
 	begins   batch   // of BeginEpochs
 	elects   batch   // of ElectLeaders
 	effects  []Effect
+	begun    []begun
 	requests []request          // of administrators, until their command is decided
 	replan   bool               // replica sets are to be looked at
 	orders   map[uint32]removal // brokers to be forgotten once they hold nothing
@@ -71,6 +72,9 @@ func (c *Controller) Active() bool { return c.active }
 
 // Term is the term for which it is, or was.
 func (c *Controller) Term() uint64 { return c.term }
+
+// Applied is the index of the last command of the metadata that it knows of.
+func (c *Controller) Applied() uint64 { return c.applied }
 
 // Became puts the controller in office for a term of Raft, with the metadata as they
 // are. Nothing is known of any broker yet: all are probed at once.
@@ -238,6 +242,7 @@ func (c *Controller) Run(now time.Duration) []Effect {
 		c.judge() // what balancing has touched
 		c.chooseVoters()
 		c.runOrders()
+		c.noteBegun()
 		c.flush()
 	}
 	effects := c.effects

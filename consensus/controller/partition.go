@@ -208,10 +208,37 @@ func (c *Controller) begin(p *part, why string) {
 	p.notBefore = c.now + doubled(c.s.BackoffMin, p.attempts, c.s.BackoffMax)
 	p.attempts++
 	if why != "" {
-		c.note("%v: epoch %d, as %s", p, p.meta.Epoch+1, why)
+		c.noteBegin(p, why)
 	}
 	c.balance.quiet = c.now
 	c.proposeEpoch(p, nil)
+}
+
+// begun is why epochs are begun, for the log: once per reason.
+type begun struct {
+	why   string
+	first *part
+	count int
+}
+
+func (c *Controller) noteBegin(p *part, why string) {
+	i := slices.IndexFunc(c.begun, func(b begun) bool { return b.why == why })
+	if i < 0 {
+		c.begun = append(c.begun, begun{why: why, first: p})
+		i = len(c.begun) - 1
+	}
+	c.begun[i].count++
+}
+
+func (c *Controller) noteBegun() {
+	for _, b := range c.begun {
+		if b.count == 1 {
+			c.note("%v needs a leader: %s", b.first, b.why)
+		} else {
+			c.note("%v and %d more partitions need a leader: %s", b.first, b.count-1, b.why)
+		}
+	}
+	c.begun = nil
 }
 
 // proposeEpoch puts a partition into the next BeginEpochs.

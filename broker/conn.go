@@ -137,6 +137,9 @@ func (c *conn) abort() {
 
 var errDraining = errors.New("the broker stops")
 
+// errLeaving refuses appends on a broker of a cluster that is about to stop.
+var errLeaving = errors.New("the broker is about to stop and hands its partitions over")
+
 // setReadDeadline sets when reading fails, unless the connection drains: then
 // it fails at once.
 func (c *conn) setReadDeadline(t time.Time) {

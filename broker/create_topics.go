@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/sequitur-mq/sequitur/consensus"
+	"github.com/sequitur-mq/sequitur/consensus/controller"
 	"github.com/sequitur-mq/sequitur/replication"
 	"github.com/sequitur-mq/sequitur/wire"
 )
@@ -99,12 +100,23 @@ func (h *handler) newTopic(n *wire.NewTopic, left *int) (*consensus.Topic, error
 	if _, err := rand.Read(t.ID[:]); err != nil {
 		return nil, err
 	}
+	return t, h.place(t)
+}
+
+// place says which brokers hold the partitions of a new topic.
+func (h *handler) place(t *consensus.Topic) (err error) {
+	if h.clustered != nil {
+		h.meta.View(func(m *consensus.Machine) {
+			t.Partitions, err = controller.PlaceTopic(m, t.ID, t.Config.Partitions, int(t.Config.ReplicationFactor))
+		})
+		return err
+	}
 	self := replication.Member{Node: h.node, Disk: 1}
 	set := replication.ReplicaSet{Members: []replication.Member{self}}
 	for i := range t.Partitions {
 		t.Partitions[i] = consensus.Partition{Leader: self, Epoch: 1, Set: set}
 	}
-	return t, nil
+	return nil
 }
 
 // checkConfig checks a topic's configuration, also for what this cluster can
@@ -113,8 +125,12 @@ func (h *handler) checkConfig(c *wire.TopicConfig) error {
 	if err := c.Validate(); err != nil {
 		return err
 	}
-	if c.ReplicationFactor > 1 {
-		return wire.Errorf(wire.CodeInvalidConfig, "replication-factor %d needs as many brokers, this cluster has 1", c.ReplicationFactor)
+	brokers := 1
+	if h.clustered != nil {
+		h.meta.View(func(m *consensus.Machine) { brokers = len(m.Brokers()) })
+	}
+	if int(c.ReplicationFactor) > brokers {
+		return wire.Errorf(wire.CodeInvalidConfig, "replication-factor %d needs as many brokers, this cluster has %d", c.ReplicationFactor, brokers)
 	}
 	return nil
 }
@@ -140,6 +156,13 @@ func (cr *creation) propose(command consensus.CreateTopics, items []int) {
 				itemErr = result.Errors[i]
 			}
 			cr.result(item, command.Topics[i].ID, itemErr)
+		}
+		if err == nil && cr.h.clustered != nil {
+			go func() { // not to hold up the metadata
+				cr.h.clustered.awaitLeaders(command.Topics)
+				cr.done()
+			}()
+			return
 		}
 		cr.done()
 	})

@@ -35,9 +35,12 @@ var errorCodes = []struct {
 	{txn.ErrStaleSequence, wire.CodeStaleSequence},
 	{replica.ErrMixedBatches, wire.CodeInvalidRequest},
 	{replica.ErrClosed, wire.CodeShuttingDown},
+	{replica.ErrNotLeader, wire.CodeNotLeader},
+	{replica.ErrNotServing, wire.CodeNotLeader},
 	{replication.ErrFenced, wire.CodeNotLeader},
 	{consensus.ErrClosed, wire.CodeShuttingDown},
 	{errDraining, wire.CodeShuttingDown},
+	{errLeaving, wire.CodeNotLeader},
 }
 
 // wireError turns any error into one that says a protocol code, keeping its

@@ -150,7 +150,7 @@ func (f *fetch) lookUp() (ready bool) {
 			continue
 		}
 		part.seen = part.replica.HighWatermark()
-		ready = ready || part.seen != want.Offset
+		ready = ready || part.seen != want.Offset || !part.partition.serves(part.replica, f.req.Flags&wire.FetchFromFollower != 0)
 	}
 	return ready
 }

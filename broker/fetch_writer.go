@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"github.com/sequitur-mq/sequitur/log"
+	"github.com/sequitur-mq/sequitur/replication/replica"
 	"github.com/sequitur-mq/sequitur/wire"
 )
 
@@ -32,7 +33,7 @@ func (w *fetchWriter) serve(f *fetch, last bool) (served bool, err error) {
 		begin = w.c.h.now()
 	}
 	f.woken.Store(false)
-	total, failed := w.look(f)
+	total, failed := w.look(f, last)
 	if !last && !failed && total < max(int(f.req.MinBytes), 1) {
 		for i := range f.parts {
 			f.parts[i].release()
@@ -48,7 +49,7 @@ func (w *fetchWriter) serve(f *fetch, last bool) (served bool, err error) {
 }
 
 // look reads what the partitions have, in turn, and fills the response.
-func (w *fetchWriter) look(f *fetch) (total int, failed bool) {
+func (w *fetchWriter) look(f *fetch, last bool) (total int, failed bool) {
 	limit := int(w.c.h.cfg.MaxFetchBytes)
 	if f.req.MaxBytes > 0 {
 		limit = min(limit, int(f.req.MaxBytes))
@@ -62,7 +63,7 @@ func (w *fetchWriter) look(f *fetch) (total int, failed bool) {
 	for k := range n {
 		i := (first + k) % n
 		res := wire.FetchResult{Index: uint32(i)}
-		err := w.read(f, i, limit-total, &res)
+		err := w.read(f, i, limit-total, last, &res)
 		if err != nil {
 			res.Code, res.Message = w.c.h.partError(err)
 			failed = true
@@ -78,7 +79,7 @@ func (w *fetchWriter) look(f *fetch) (total int, failed bool) {
 
 // read reads one partition. room may be used up already: then only a
 // partition's errors are of interest, and those can wait as well.
-func (w *fetchWriter) read(f *fetch, i, room int, res *wire.FetchResult) error {
+func (w *fetchWriter) read(f *fetch, i, room int, last bool, res *wire.FetchResult) error {
 	want, part := &f.req.Parts[i], &f.parts[i]
 	if part.err != nil {
 		return part.err
@@ -89,9 +90,21 @@ func (w *fetchWriter) read(f *fetch, i, room int, res *wire.FetchResult) error {
 	if part.partition.topic.deleted.Load() {
 		return unknownTopic(part.partition.topic.name)
 	}
+	if !part.partition.serves(part.replica, f.req.Flags&wire.FetchFromFollower != 0) {
+		return wrapTopic(part.partition.topic.name, part.partition.number, replica.ErrNotLeader)
+	}
 	part.seen = part.replica.HighWatermark()
 	if part.seen == want.Offset {
 		return nil
+	}
+	if want.Offset > part.seen && w.c.h.cfg.clustered() {
+		// Another replica may know more of what is committed: its reader waits here,
+		// and is never told that its position does not exist.
+		if !last {
+			return nil
+		}
+		res.HighWatermark, res.LogStart = part.seen, part.replica.Start()
+		return wrapTopic(part.partition.topic.name, part.partition.number, wire.ErrOffsetNotAvailable)
 	}
 	res.HighWatermark, res.LogStart = part.seen, part.replica.Start()
 	if want.MaxBytes > 0 {

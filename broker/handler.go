@@ -2,6 +2,7 @@ package broker
 
 import (
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/sequitur-mq/sequitur/consensus"
@@ -24,6 +25,8 @@ type handler struct {
 	topics    *topics
 	producers *producers
 	describe  func() Description
+	clustered *clustered  // nil on a broker by itself
+	leaving   atomic.Bool // others take over: nothing is appended here any more
 
 	produces    produceRequests
 	fetches     fetches

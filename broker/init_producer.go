@@ -73,8 +73,10 @@ func (h *handler) initNamed(r request, req *wire.InitProducerRequest) {
 
 // producers gives out ids and fences the producers that have a name.
 type producers struct {
-	limit atomic.Uint64 // ids from here on were never given out
-	named *cowMap[uint64, *namedProducer]
+	limit atomic.Uint64 // ids from here on were never given out, as far as this broker knows
+	// shared: other brokers give out ids too, of which this one hears late.
+	shared bool
+	named  *cowMap[uint64, *namedProducer]
 
 	mu        sync.Mutex
 	next, end uint64 // ids reserved and not given out
@@ -145,7 +147,7 @@ func (p *producers) admit(id uint64, epoch uint32) (*sync.RWMutex, error) {
 	if id == 0 {
 		return nil, nil
 	}
-	if id >= p.limit.Load() {
+	if id >= p.limit.Load() && !p.shared {
 		return nil, wire.Errorf(wire.CodeUnknownProducer, "producer id %d was never given out by this cluster: initialise the producer again", id)
 	}
 	n, ok := p.named.load(id)

@@ -27,6 +27,9 @@ func (h *handler) metadata(r request) error {
 		Controller: h.node,
 		Topics:     make([]wire.TopicMetadata, len(found)),
 	}
+	if h.clustered != nil {
+		resp.Brokers, resp.Controller = h.clustered.brokers()
+	}
 	for i, f := range found {
 		resp.Topics[i] = f.metadata()
 	}

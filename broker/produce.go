@@ -232,6 +232,9 @@ func (p *produceRequest) append(i int, batches []byte) (replica.Result, bool, er
 	if err != nil {
 		return replica.Result{}, false, err
 	}
+	if p.h.leaving.Load() {
+		return replica.Result{}, false, errLeaving
+	}
 	admitted, err := p.h.producers.admit(first.ProducerID(), first.ProducerEpoch())
 	if err != nil {
 		return replica.Result{}, false, err

@@ -319,6 +319,14 @@ func (p *partition) logPartition() (*log.Partition, error) {
 	return nil, log.ErrUnknownPartition
 }
 
+// serves reports whether readers are served from a replica here.
+func (p *partition) serves(r *replica.Replica, fromFollower bool) bool {
+	if p.topic.topics.cluster == nil {
+		return true
+	}
+	return p.held.Load() && (fromFollower || r.Leads())
+}
+
 func (p *partition) close() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -10,6 +10,10 @@ func (r *Replica) Read(from int64, maxBytes int, verify bool) (*log.Chunk, error
 	return r.log.Read(from, r.HighWatermark(), maxBytes, verify)
 }
 
+// Leads reports whether this replica leads the partition, as far as it knows. It takes
+// no lock.
+func (r *Replica) Leads() bool { return r.led.Load() != 0 }
+
 // Start is the lowest offset that may be read.
 func (r *Replica) Start() int64 { return r.log.Start() }
 

@@ -91,6 +91,10 @@ func (h *handler) handle(r request) error {
 		return h.initProducer(r)
 	case wire.KindDescribeBroker:
 		return h.describeBroker(r)
+	case wire.KindClusterStatus:
+		return h.clusterStatus(r)
+	case wire.KindClusterChange:
+		return h.clusterChange(r)
 	}
 	return r.malformed(wire.Errorf(wire.CodeUnsupportedVersion, "request kind %v is not served", r.head.Kind))
 }

@@ -22,6 +22,7 @@ func tables() map[string]string {
 		KindFetch: "reads batches of partitions, waiting for new ones", KindListOffsets: "start, end, and offsets by time",
 		KindCreateTopics: "creates topics", KindDescribeTopics: "topics with what is stored of them", KindAlterTopic: "changes the configuration of a topic",
 		KindDeleteTopics: "deletes topics", KindInitProducer: "gives out a producer id", KindDescribeBroker: "the broker about itself",
+		KindClusterStatus: "how the cluster is", KindClusterChange: "orders a change of who holds and leads what",
 	}
 	for _, k := range Kinds() {
 		fmt.Fprintf(&kinds, "| %d | %s | %d..%d | %s |\n", k.Kind, k.Name, k.Min, k.Max, does[k.Kind])

@@ -18,6 +18,8 @@ const (
 	KindDeleteTopics   Kind = 9
 	KindInitProducer   Kind = 10
 	KindDescribeBroker Kind = 11
+	KindClusterStatus  Kind = 12
+	KindClusterChange  Kind = 13
 )
 
 // Protocol versions which this package speaks. The protocol version covers
@@ -51,6 +53,8 @@ func Kinds() []KindInfo {
 		{KindDeleteTopics, "DeleteTopics", 1, 1, func() Message { return new(DeleteTopicsRequest) }, func() Message { return new(DeleteTopicsResponse) }},
 		{KindInitProducer, "InitProducer", 1, 1, func() Message { return new(InitProducerRequest) }, func() Message { return new(InitProducerResponse) }},
 		{KindDescribeBroker, "DescribeBroker", 1, 1, func() Message { return new(DescribeBrokerRequest) }, func() Message { return new(DescribeBrokerResponse) }},
+		{KindClusterStatus, "ClusterStatus", 1, 1, func() Message { return new(ClusterStatusRequest) }, func() Message { return new(ClusterStatusResponse) }},
+		{KindClusterChange, "ClusterChange", 1, 1, func() Message { return new(ClusterChangeRequest) }, func() Message { return new(ClusterChangeResponse) }},
 	}
 }
 
@@ -79,6 +83,10 @@ func (k Kind) String() string {
 		return "InitProducer"
 	case KindDescribeBroker:
 		return "DescribeBroker"
+	case KindClusterStatus:
+		return "ClusterStatus"
+	case KindClusterChange:
+		return "ClusterChange"
 	}
 	return fmt.Sprintf("kind(%d)", uint8(k))
 }

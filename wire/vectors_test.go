@@ -87,6 +87,10 @@ func samples() []struct {
 		{"init producer answered", &InitProducerResponse{ProducerID: 1<<63 + 5, Epoch: 3}, nil},
 		{"describe broker", &DescribeBrokerRequest{}, nil},
 		{"describe broker answered", &DescribeBrokerResponse{PID: 4242, UptimeMs: 86_400_000, CPUUserUs: 1, CPUSystemUs: 2, RSSBytes: 3, PeakRSSBytes: 4, DataDir: "./data", JournalMode: "direct+dsync", Partitions: 5, GoVersion: "go1.26", Connections: 6, DiskFree: 7, Version: "0.1.0", Stats: []Stat{{"appends", 1.5}, {"lag", -1}}}, nil},
+		{"cluster status", &ClusterStatusRequest{}, nil},
+		{"cluster status answered", &ClusterStatusResponse{Document: []byte(`{"brokers":[]}`)}, nil},
+		{"change the cluster", &ClusterChangeRequest{Action: "move-leader", Node: 2, Topic: "orders", Partition: 7}, nil},
+		{"change of the cluster answered", &ClusterChangeResponse{Text: "under way"}, nil},
 	}
 }
 

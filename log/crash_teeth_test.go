@@ -86,6 +86,11 @@ func TestTheSuiteHasTeeth(t *testing.T) {
 	lying := func(l lyingFS) func(vfs.FS) vfs.FS {
 		return func(fsys vfs.FS) vfs.FS { l.FS = fsys; return l }
 	}
+	const tries = 12
+	t.Run("none broken", func(t *testing.T) {
+		c := &crashSuite{sample: 0.05, seed: 1}
+		require.NoError(t, c.withDefaults().run())
+	})
 	for name, c := range map[string]*crashSuite{
 		"acknowledging before the journal is synced":  {wrap: lying(lyingFS{late: withSuffix(journalSuffix)})},
 		"a checkpoint before its segments are synced": {wrap: lying(lyingFS{file: withSuffix(segmentSuffix)})},
@@ -94,7 +99,6 @@ func TestTheSuiteHasTeeth(t *testing.T) {
 		"snapshots after the state they belong to":    {tune: func(o *Options) { o.switches = &switches{lateSnapshot: true} }},
 	} {
 		t.Run(name, func(t *testing.T) {
-			const tries = 12
 			c.sample, c.enough = 0.1, 1
 			for c.seed = 1; c.seed <= tries; c.seed++ {
 				c.failed = nil

@@ -176,8 +176,8 @@ func (w *workload) crashInRecovery(disk *vfs.Mem, keep float64, rng *rand.Rand) 
 // checkImage runs the checker on a directory that nobody has open.
 func (w *workload) checkImage(fsys vfs.FS) error {
 	r, err := Check(w.dir, CheckOptions{FS: fsys, Records: true, switches: w.options(fsys).switches})
-	if isNotExist(err) {
-		return nil // crashed before the directory was there
+	if isNotExist(err) || errors.Is(err, ErrNoData) {
+		return nil // crashed before the directory was there, or a data directory
 	}
 	if err != nil {
 		return err

@@ -24,6 +24,7 @@ var rooms = map[string]room{
 	"replication":         {pure: true, imports: []string{"record"}},
 	"txn":                 {pure: true, imports: []string{"record"}},
 	"replication/replica": {imports: []string{"log", "replication", "record", "txn"}},
+	"replication/session": {imports: []string{"log", "record", "replication", "replication/replica", "wire"}},
 	"groups":              {pure: true, imports: []string{"partitions"}},
 	"ordering":            {pure: true, imports: []string{"record"}},
 	"consensus": {imports: []string{
@@ -32,7 +33,7 @@ var rooms = map[string]room{
 	"consensus/controller": {pure: true, imports: []string{"consensus", "replication", "partitions", "record", "wire"}},
 	"broker": {imports: []string{
 		"internal/vfs", "record", "wire", "partitions", "log", "replication",
-		"replication/replica", "txn", "groups", "ordering", "consensus", "consensus/controller",
+		"replication/replica", "replication/session", "txn", "groups", "ordering", "consensus", "consensus/controller",
 	}},
 	"nats":       {imports: []string{"broker", "record"}},
 	"admin":      {imports: []string{"broker"}},

@@ -31,34 +31,36 @@ func (r *Replica) Fetched(f replication.Fetch) (replication.Answer, error) {
 
 // ReadForFollower returns what a follower at an offset lacks, durable or not: whole
 // batches of about maxBytes, at least one, and what to say with them. With nothing new
-// the chunk is nil and Data has no records. The chunk must be released.
+// the chunk is nil and Data has no records. The chunk must be released. more says that
+// the log goes on behind it.
 //
 // Errors: a *NotLeaderError, and those of log.Read.
-func (r *Replica) ReadForFollower(from int64, maxBytes int) (*log.Chunk, replication.Data, error) {
+func (r *Replica) ReadForFollower(from int64, maxBytes int) (chunk *log.Chunk, data replication.Data, more bool, err error) {
 	r.mu.Lock()
 	if r.leader == nil {
-		err := r.notLeader()
+		err = r.notLeader()
 		r.unlock()
-		return nil, replication.Data{}, err
+		return nil, replication.Data{}, false, err
 	}
 	end := r.leader.End()
-	data := r.leader.Data(from, max(from, end))
+	data = r.leader.Data(from, max(from, end))
 	r.unlock()
 	if from >= end {
-		return nil, data, nil
+		return nil, data, false, nil
 	}
-	chunk, err := r.log.Read(from, end, maxBytes, false)
+	chunk, err = r.log.Read(from, end, maxBytes, false)
 	// What was read is this leader's log only if it was not truncated meanwhile, which
 	// nobody does to a leader.
 	if r.led.Load() != data.Epoch {
 		if err == nil {
 			chunk.Release()
 		}
-		return nil, replication.Data{}, &NotLeaderError{Epoch: data.Epoch}
+		return nil, replication.Data{}, false, &NotLeaderError{Epoch: data.Epoch}
 	}
 	if err != nil {
-		return nil, data, err
+		data.LogStart = r.log.Start()
+		return nil, data, false, err
 	}
 	data.End = chunk.Next()
-	return chunk, data, nil
+	return chunk, data, data.End < end, nil
 }

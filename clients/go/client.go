@@ -200,10 +200,13 @@ func (c *Client) suspect(k *conn) {
 	if !c.mayAskOthers(n) {
 		return
 	}
-	c.mu.Lock()
-	users := slices.Collect(maps.Keys(c.users))
-	c.mu.Unlock()
-	for _, u := range users {
+	for _, u := range c.everybody() {
 		u.suspect(n)
 	}
+}
+
+func (c *Client) everybody() []user {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Collect(maps.Keys(c.users))
 }

@@ -63,10 +63,11 @@ func (n *node) newBreaker() *gobreaker.CircuitBreaker[*conn] {
 	})
 }
 
-// revive closes the breaker: others say that the broker is there.
+// revive closes the breaker: others say that the broker is there, or nobody else is.
 func (n *node) revive() {
-	if old := n.breaker.Load(); old.State() != gobreaker.StateClosed {
-		n.breaker.CompareAndSwap(old, n.newBreaker())
+	old := n.breaker.Load()
+	if state := old.State(); state != gobreaker.StateClosed && n.breaker.CompareAndSwap(old, n.newBreaker()) {
+		n.client.opts.hooks.BreakerChanged(n.addr, state.String(), gobreaker.StateClosed.String())
 	}
 }
 

@@ -71,11 +71,12 @@ func (c *Client) ask(ctx context.Context, q question, req, resp wire.Message) (f
 	retry := c.newHunter()
 	limit := time.Now().Add(q.limit)
 	for {
-		from, failure = c.askOnce(ctx, q, req, resp)
+		var maybe bool
+		from, maybe, failure = c.askOnce(ctx, q, req, resp)
+		lost = lost || maybe
 		if failure == nil {
 			return from, lost, nil
 		}
-		lost = lost || failure.MaybeDone
 		failure.MaybeDone = lost
 		if ctx.Err() != nil {
 			gone := canceled(ctx, q.op, "")
@@ -99,36 +100,38 @@ func (c *Client) ask(ctx context.Context, q question, req, resp wire.Message) (f
 }
 
 // askOnce tries one broker after the other until one answers.
-func (c *Client) askOnce(ctx context.Context, q question, req, resp wire.Message) (*node, *Error) {
-	var failure *Error
-	maybeDone := false
+func (c *Client) askOnce(ctx context.Context, q question, req, resp wire.Message) (from *node, lost bool, failure *Error) {
 	nodes := c.candidates(q.avoid, q.without)
 	for i, n := range nodes {
 		patience := q.patience
 		if len(nodes) == 1 {
 			patience = 0
 		}
-		lost, err := n.askWithin(ctx, patience, q.kind, req, resp)
+		maybe, err := n.askWithin(ctx, patience, q.kind, req, resp)
 		if err == nil {
-			return n, nil
+			return n, lost, nil
 		}
 		failure = wireError(q.op, "", -1, err)
 		failure.Broker = n.addr
-		maybeDone = maybeDone || failure.MaybeDone || lost
-		failure.MaybeDone = maybeDone
+		lost = lost || maybe || failure.MaybeDone
 		var refusal *wire.Error
 		refused := errors.As(err, &refusal)
 		if ctx.Err() != nil || refused && (!elsewhere(refusal.Code) || !failure.Retriable) || !failure.Retriable {
-			return nil, failure
+			return nil, lost, failure
 		}
 		if refused && i == len(nodes)-1 {
-			return nil, failure
+			return nil, lost, failure
 		}
 	}
 	if failure == nil {
 		failure = wireError(q.op, "", -1, errNoServers)
 	}
-	return nil, failure
+	if len(nodes) > 1 {
+		for _, n := range nodes {
+			n.revive() // breakers are for when there is somebody else to ask
+		}
+	}
+	return nil, lost, failure
 }
 
 // askWithin sends one request to one broker, for at most a time if that is not 0.

@@ -133,8 +133,14 @@ func (s *scout) ask(round map[string]*want) {
 		if err == nil {
 			a = found[name]
 		}
-		for u := range w.users {
-			u.learned(name, a.info, a.err)
+		if a.err != nil {
+			for u := range w.users {
+				u.learned(name, nil, a.err)
+			}
+			continue
+		}
+		for _, u := range s.client.everybody() { // whoever did not ask yet would soon
+			u.learned(name, a.info, nil)
 		}
 	}
 }

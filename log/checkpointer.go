@@ -18,7 +18,9 @@ const syncAllAbove = 64
 //
 // Order: (1) note the journal's position P; everything before it was queued before; (2) capture each partition changed
 // since the last checkpoint, its owner's snapshot first, so that a snapshot never describes more than the log holds;
-// (3) make all segments durable as far as captured; (4) replace the checkpoint file; (5) recycle journal files below P.
+// (3) make all segments durable as far as captured; (4) replace the checkpoint file; (5) recycle journal files below P;
+// (6) save snapshots as files. Not before (4): a capture may be ahead of the journal, and a file that describes what a crash
+// then takes away would pass for one of the log that grows in its place.
 type checkpoints struct {
 	s       *Store
 	wanted  chan struct{}
@@ -124,6 +126,11 @@ func (c *checkpoints) once(clean bool) error {
 	c.position = pos
 	if err := s.journal.recycle(pos); err != nil {
 		return s.fail(err)
+	}
+	for _, p := range changed {
+		if err := p.saveSnapshot(); err != nil {
+			return s.fail(err)
+		}
 	}
 	for _, w := range later {
 		if !clean {
@@ -245,14 +252,12 @@ func (p *Partition) capture(dirty []syncItem) ([]syncItem, error) {
 	if snap != nil && p.generation == generation && snap.offset <= p.end {
 		p.snapshot = snap
 	}
-	if file := p.wantsSnapshotFile(); file != nil {
+	p.snapshotDue = p.wantsSnapshotFile()
+	if p.s.options.switches.earlyFiles {
 		p.mu.Unlock()
-		err := p.writeSnapshotFile(*file)
+		err := p.saveSnapshot()
 		p.mu.Lock()
-		switch {
-		case err == nil:
-			p.snapshotFile = file.offset
-		case !vfs.IsDiskFull(err): // else the checkpoint has it all the same
+		if err != nil {
 			return dirty, err
 		}
 	}

@@ -93,7 +93,8 @@
 //
 // Order of a checkpoint: note the journal's end; capture every partition that changed since the last one (each owner's
 // snapshot first, so that it never covers more than the log has); make all segments durable as far as captured; replace
-// the file; use the journal files before the noted end again; remove the files that no checkpoint speaks of any more.
+// the file; use the journal files before the noted end again; save owners' states as producers files (not before: the
+// capture may be ahead of the journal); remove the files that no checkpoint speaks of any more.
 // Appends go on meanwhile. Write-back of segments is started early, so that there is little to sync.
 //
 // # Other files

@@ -44,9 +44,10 @@ type Partition struct {
 	unsynced   bool      // on the flusher's list
 
 	// Owned by the checkpointer.
-	record         []byte // as in the last checkpoint
-	snapshotFile   int64  // offset of the newest producers file, -1 if none
-	directorySaved bool   // the directory's name is durable
+	record         []byte    // as in the last checkpoint
+	snapshotFile   int64     // offset of the newest producers file, or less where truncations took it away; -1 if none
+	snapshotDue    *snapshot // to be saved as a file once the checkpoint that captured it is durable
+	directorySaved bool      // the directory's name is durable
 
 	snapshotter func() (int64, []byte)
 	recent      *recent
@@ -181,17 +182,32 @@ func (p *Partition) SetSnapshotter(fn func() (offset int64, state []byte)) {
 // Snapshot returns the newest state that is known for an offset at or below the end, to replay from there. An offset
 // below Start says that the log no longer has all that followed the state. With none it returns the log start and nil.
 // state must not be changed.
-func (p *Partition) Snapshot() (offset int64, state []byte) {
-	p.mu.Lock()
-	snap, start, end, saved := p.snapshot, p.start, p.end, p.snapshotFile >= 0
-	p.mu.Unlock()
-	if (snap == nil || snap.offset > end) && saved {
-		snap = p.loadSnapshot(end)
+func (p *Partition) Snapshot() (offset int64, state []byte) { return p.SnapshotAt(maxOffset) }
+
+// SnapshotAt is Snapshot for the log as it was when it ended at end: the newest state for an offset at or below end and
+// below or at End. Whoever keeps a view over a truncation calls it after TruncateTo has returned, restores the state and
+// applies Batches from offset on; nothing of what was cut off is in it, also after a crash. The newest state is that of
+// the last checkpoint; where that covers too much, there is about one for each segment. It may read files.
+func (p *Partition) SnapshotAt(end int64) (offset int64, state []byte) {
+	for {
+		p.mu.Lock()
+		snap, start, generation, upto := p.snapshot, p.start, p.generation, min(end, p.end)
+		saved := p.snapshotFile >= 0 || len(p.segments) > 1
+		p.mu.Unlock()
+		if (snap == nil || snap.offset > upto) && saved {
+			snap = p.loadSnapshot(upto)
+		}
+		p.mu.Lock()
+		same := p.generation == generation
+		p.mu.Unlock()
+		switch {
+		case !same: // a truncation came in between
+		case snap == nil || snap.offset > upto:
+			return start, nil
+		default:
+			return snap.offset, snap.state
+		}
 	}
-	if snap == nil || snap.offset > end {
-		return start, nil
-	}
-	return snap.offset, snap.state
 }
 
 // PutValue stores a small fact about the partition (a fence, a replica-set version), or removes it if data is empty.

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"github.com/sequitur-mq/sequitur/internal/vfs"
 )
 
 const (
@@ -59,6 +61,28 @@ func (p *Partition) wantsSnapshotFile() *snapshot {
 		return nil
 	}
 	return p.snapshot
+}
+
+// saveSnapshot writes the file that the last capture found due. The checkpoint that relies on the capture is durable, and
+// with it all that the state describes. On a full disk there is none: the checkpoint has the state all the same.
+func (p *Partition) saveSnapshot() error {
+	due := p.snapshotDue
+	p.snapshotDue = nil
+	if due == nil {
+		return nil
+	}
+	if err := p.writeSnapshotFile(*due); err != nil {
+		if vfs.IsDiskFull(err) {
+			return nil
+		}
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if due.offset <= p.end && p.concernsLocked(due) {
+		p.snapshotFile = due.offset
+	}
+	return nil
 }
 
 // writeSnapshotFile saves a state durably.
@@ -123,6 +147,10 @@ func (p *Partition) mark(end int64, generation uint32) {
 func (p *Partition) concerns(s *snapshot) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	return p.s.options.switches.anySnapshot || p.concernsLocked(s)
+}
+
+func (p *Partition) concernsLocked(s *snapshot) bool {
 	for _, c := range p.cuts {
 		if c.generation > s.generation && c.end < s.offset {
 			return false

@@ -7,7 +7,7 @@ import (
 
 // TruncateTo removes the suffix from offset end on. end must be a batch boundary between Start and End; what a
 // replication protocol has committed must never be truncated, which is the caller's to assert. Readers see the new end
-// at once; c (may be nil) is told when that is durable. Snapshot then returns the best state at or below the end.
+// at once; c (may be nil) is told when that is durable. Snapshot and SnapshotAt then speak of nothing that was cut off.
 //
 // The old bytes stay on disk untouched until the truncation is durable: what is appended next goes to a new file.
 func (p *Partition) TruncateTo(end int64, c Completion) error {
@@ -176,6 +176,7 @@ func (p *Partition) applyCut(c cut, generation uint32) {
 	if p.snapshot != nil && p.snapshot.offset > c.end {
 		p.snapshot = nil
 	}
+	p.snapshotFile = min(p.snapshotFile, c.end-1) // segments that begin at the end or above have no file yet
 	p.sealed = len(p.segments) > 0
 	p.recent, p.hints = nil, nil
 	if p.compact != nil {

@@ -280,6 +280,16 @@ func (c *Client) ListBrokers(ctx context.Context) ([]BrokerMetadata, error) {
 	return resp.Brokers, nil
 }
 
+// Controller returns the id of the broker that controls the cluster, as the asked broker
+// knows it: 0 while there is none.
+func (c *Client) Controller(ctx context.Context) (node uint32, err error) {
+	resp, err := c.askMetadata(ctx, "find the controller")
+	if err != nil {
+		return 0, err
+	}
+	return resp.Controller, nil
+}
+
 // DescribeBroker returns the use of the machine by the broker at an address, or, if it
 // is empty, by the first one reachable.
 func (c *Client) DescribeBroker(ctx context.Context, addr string) (BrokerDescription, error) {

@@ -76,7 +76,7 @@ func (t *partition) findSender() {
 	if t.sender != nil && t.sender.node != n {
 		t.proven = false
 		if k := t.sender.conn; t.wire > 0 && k != nil {
-			k.forsaken.CompareAndSwap(0, t.p.client.now())
+			k.forsaken.Store(t.p.client.now())
 		}
 	}
 	if n == nil {

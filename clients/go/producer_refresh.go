@@ -97,13 +97,19 @@ func (t *partition) busy() bool { return t.open() != nil || len(t.queue) > 0 || 
 func (p *Producer) suspect(n *node) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if s := p.senders[n]; s != nil && s.inflight > 0 {
-		for _, topic := range p.topics {
-			for _, t := range topic.parts {
-				if t != nil && t.sender == s && t.wire > 0 {
-					t.wantMetadata(p.client.now())
-					break
-				}
+	s := p.senders[n]
+	if s == nil || s.inflight == 0 {
+		return
+	}
+	now := p.client.now()
+	for _, topic := range p.topics {
+		for _, t := range topic.parts {
+			switch {
+			case t == nil || t.wire == 0:
+			case t.sender == s:
+				t.wantMetadata(now)
+			case s.conn != nil: // it may have led the partition, which waits for its answer
+				s.conn.forsaken.CompareAndSwap(0, now)
 			}
 		}
 	}

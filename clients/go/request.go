@@ -104,7 +104,7 @@ func (c *Client) askOnce(ctx context.Context, q question, req, resp wire.Message
 	nodes := c.candidates(q.avoid, q.without)
 	for i, n := range nodes {
 		patience := q.patience
-		if len(nodes) == 1 {
+		if len(nodes) == 1 && q.without == nil {
 			patience = 0
 		}
 		maybe, err := n.askWithin(ctx, patience, q.kind, req, resp)

@@ -259,8 +259,12 @@ type LeaderMove struct {
 	From, To  uint32
 }
 
+// LeaderBoundPercent is how far above or below the mean the number of partitions that a
+// broker leads may be before leaders are moved.
+const LeaderBoundPercent = 5
+
 // BalanceLeaders returns the changes of leaders after which no node leads more
-// than the bound above the mean, as far as the places of the replicas allow. Only
+// than the bound above the mean or less than that below it, as far as the places of the replicas allow. Only
 // the given nodes may lead; those led by others, or by none, are left alone.
 func BalanceLeaders(nodes []Node, assignments []Assignment) []LeaderMove {
 	p := newPlan(nodes, assignments)
@@ -270,7 +274,9 @@ func BalanceLeaders(nodes []Node, assignments []Assignment) []LeaderMove {
 			p.leaders++
 		}
 	}
-	high, low := upper(p.leaders, len(p.nodes)), lower(p.leaders, len(p.nodes))
+	n := max(len(p.nodes), 1)
+	high := max((p.leaders+n-1)/n, p.leaders*(100+LeaderBoundPercent)/(n*100))
+	low := min(p.leaders/n, (p.leaders*(100-LeaderBoundPercent)+n*100-1)/(n*100))
 	leaders := make([]int, len(p.parts))
 	for i, part := range p.parts {
 		leaders[i] = part.leader

@@ -33,6 +33,7 @@ type broker struct {
 	state liveness
 	since time.Duration // in this state
 	heard time.Duration // last sign of life of the registered session
+	first time.Duration // its first heartbeat to this controller
 
 	probing uint64 // id of the probe under way
 	lost    bool   // dead for so long that its replicas are given to others
@@ -119,7 +120,7 @@ func (c *Controller) syncBroker(m *consensus.Machine, node uint32) {
 func (c *Controller) restarted(b *broker) {
 	c.endLeaving(b)
 	b.probing, b.fence, b.fenced, b.epochs, b.suspects = 0, 0, nil, nil, nil
-	b.beat = Heartbeat{}
+	b.beat, b.first = Heartbeat{}, 0
 	c.setState(b, alive)
 	b.heard = c.now
 	if c.s.Break.KeepRestartedVotes {
@@ -160,6 +161,10 @@ func (c *Controller) Heartbeat(now time.Duration, h *Heartbeat) error {
 		return fmt.Errorf("heartbeat of broker %d: %w", h.Node, ErrRegister)
 	}
 	c.lives(b)
+	if b.first == 0 {
+		b.first = now
+		c.touchReplicas(b.Node)
+	}
 	for _, s := range h.Serving {
 		if p := c.part(s.Topic, s.Partition); p != nil {
 			c.reportServing(p, b.Member(), s.Epoch)
@@ -233,9 +238,6 @@ func (c *Controller) lives(b *broker) {
 
 // askAgain opens the ballots that a broker did not answer while it was down.
 func (c *Controller) askAgain(b *broker) {
-	if c.s.Break.NoRefence {
-		return
-	}
 	c.all(func(p *part) {
 		for i := range p.ballots {
 			if ballot := &p.ballots[i]; ballot.member.Node == b.Node {

@@ -17,10 +17,11 @@ import (
 type Controller struct {
 	s Settings
 
-	active bool
-	term   uint64
-	now    time.Duration
-	ran    time.Duration // when Run was last called
+	active   bool
+	arriving bool // takes in what it finds
+	term     uint64
+	now      time.Duration
+	ran      time.Duration // when Run was last called
 
 	brokers map[uint32]*broker
 	nodes   []*broker // ascending by node
@@ -90,9 +91,11 @@ func (c *Controller) Became(now time.Duration, term uint64, m *consensus.Machine
 		c.putBroker(b, unknown)
 		c.probe(c.brokers[b.Node])
 	}
+	c.arriving = true
 	for t := range m.Topics() {
 		c.putTopic(t)
 	}
+	c.arriving = false
 	c.applied = m.Applied()
 }
 

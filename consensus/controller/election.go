@@ -47,6 +47,7 @@ func (c *Controller) elect(p *part) {
 		b := c.brokers[p.ballots[i].member.Node]
 		switch {
 		case p.ballots[i].state != open, b == nil, b.state == dead, !c.present(p.ballots[i].member):
+		case p.ballots[i].tries > 0 && c.s.Break.NoRefence:
 		case c.now < p.ballots[i].at:
 			c.wakeAt(p, p.ballots[i].at)
 		default:

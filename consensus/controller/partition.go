@@ -30,6 +30,7 @@ type part struct {
 	chosen    chosen
 	session   uint64        // of the leader's broker when it was elected; 0 not known
 	elected   time.Duration // when that was seen
+	found     bool          // it was elected before this controller came into office
 	caughtUp  []replication.Member
 
 	// Across epochs.
@@ -94,6 +95,7 @@ func (c *Controller) putPart(p *part, now consensus.Partition) {
 	}
 	p.ballots = nil
 	p.elected = c.now
+	p.found = c.arriving
 	p.prefer, p.planned = replication.Member{}, false
 	if b := c.brokers[now.Leader.Node]; b != nil {
 		p.session = b.Session
@@ -188,6 +190,9 @@ func (c *Controller) leaderGone(p *part) string {
 		return "its leader's data are damaged"
 	case b.state == alive && !p.serving():
 		due := p.elected + doubled(c.s.ServeTimeout, p.attempts, 30*time.Second)
+		if p.found && b.first > 0 {
+			due = min(due, b.first+c.s.ServeTimeout/foundServes)
+		}
 		if c.now >= due {
 			return "its leader does not come to serve"
 		}
@@ -195,6 +200,10 @@ func (c *Controller) leaderGone(p *part) string {
 	}
 	return ""
 }
+
+// foundServes is the part of ServeTimeout in which a leader that a new controller finds
+// has to report: it has served for long, or was restarted while nobody saw it.
+const foundServes = 4
 
 // begin begins an epoch because there must be another leader.
 func (c *Controller) begin(p *part, why string) {

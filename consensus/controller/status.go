@@ -53,7 +53,7 @@ type MoveStatus struct {
 	Topic     string   `json:"topic"`
 	Partition uint32   `json:"partition"`
 	Reason    string   `json:"reason"`
-	Stage     string   `json:"stage"` // waiting, learning, joint
+	Stage     string   `json:"stage"` // waiting, learning, joint, ending
 	Add       []uint32 `json:"add,omitempty"`
 	Drop      []uint32 `json:"drop,omitempty"`
 	ForMs     int64    `json:"for_ms"`
@@ -129,6 +129,8 @@ func (c *Controller) moveStatus(now time.Duration, p *part) (MoveStatus, bool) {
 		m.Stage = "joint"
 	case len(s.Learners) > 0:
 		m.Stage = "learning"
+	case slices.Equal(target, s.Members):
+		m.Stage = "ending" // until the leader serves
 	}
 	m.Add, m.Drop = nodesOf(without(target, s.Members)), nodesOf(without(s.Members, target))
 	return m, true

@@ -315,3 +315,7 @@ func (b *bed) requireSame(k Key, end int64, nodes ...*node) {
 		require.Empty(b.t, n.fatal)
 	}
 }
+
+func fenced(done chan<- error) func(replication.Vote, error) {
+	return func(_ replication.Vote, err error) { done <- err }
+}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/sequitur-mq/sequitur/log"
@@ -19,6 +21,7 @@ import (
 type server struct {
 	options  Options
 	conn     net.Conn
+	out      io.Writer // the same, for chunks
 	in       *frames
 	follower replication.Member
 	replicas Replicas
@@ -45,7 +48,7 @@ func Serve(ctx context.Context, conn net.Conn, replicas Replicas, o Options) err
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
 	s := &server{
-		options: o, conn: conn, in: newFrames(conn, o.Silence), replicas: replicas,
+		options: o, conn: conn, out: output(conn), in: newFrames(conn, o.Silence), replicas: replicas,
 		agenda: newAgenda[feed](o.HighWatermarkDelay), feeds: map[uint32]*feed{},
 	}
 	if err := s.welcome(); err != nil {
@@ -275,8 +278,12 @@ func (s *server) flush() error {
 	return err
 }
 
+// sendFrom is the size from which sendfile, with a write of its own for what is before,
+// beats copying from the page cache into the frame.
+const sendFrom = 64 << 10
+
 func (s *server) flushChunk(c *log.Chunk) (err error) {
-	if c.InMemory() {
+	if c.InMemory() || c.Len() < sendFrom {
 		s.buf, err = c.AppendTo(s.buf)
 		return err
 	}
@@ -284,6 +291,25 @@ func (s *server) flushChunk(c *log.Chunk) (err error) {
 		return err
 	}
 	s.buf = s.buf[:0]
-	_, err = c.WriteTo(s.conn)
+	_, err = c.WriteTo(s.out)
 	return err
+}
+
+// rawConn is a connection that hands out its raw form without allocating.
+type rawConn struct {
+	net.Conn
+	raw syscall.RawConn
+}
+
+// SyscallConn implements syscall.Conn.
+func (c *rawConn) SyscallConn() (syscall.RawConn, error) { return c.raw, nil }
+
+// output is where chunks of conn are written to.
+func output(conn net.Conn) io.Writer {
+	if sc, ok := conn.(syscall.Conn); ok {
+		if raw, err := sc.SyscallConn(); err == nil {
+			return &rawConn{conn, raw}
+		}
+	}
+	return conn
 }

@@ -371,39 +371,37 @@ func TestBreakerDelaysNoFailover(t *testing.T) {
 	require.NoError(t, p.Close(t.Context()))
 }
 
-// All that wait for leaders wait for one question.
+// All that want metadata while a question is under way wait for one further question.
 func TestOneRefreshForAll(t *testing.T) {
-	peers := startCluster(t, 2)
+	s := startServer(t)
 	const topics = 50
-	for i := range topics {
-		peers[0].create(fmt.Sprint("t", i), config(1))
-	}
-	c := connect(t, addrs(peers))
+	c := connect(t, s.addr())
 	p := newProducer(t, c)
 	for i := range topics {
+		s.create(fmt.Sprint("t", i), config(1))
 		_, err := p.Send(t.Context(), Record{Topic: fmt.Sprint("t", i)})
 		require.NoError(t, err)
 	}
-	peers[1].set(func() {
-		peers[1].asked = nil
-		peers[1].hang = func(k wire.Kind) bool { return k == wire.KindMetadata }
+	s.set(func() {
+		s.asked = nil
+		s.hang = func(k wire.Kind) bool { return k == wire.KindMetadata }
 	})
-	peers[0].kill()
-	for i := range topics {
-		require.NoError(t, p.SendAsync(t.Context(), Record{Topic: fmt.Sprint("t", i)}, nil))
+	p.mu.Lock()
+	first := p.topics["t0"].parts[0]
+	first.wantMetadata(0)
+	p.mu.Unlock()
+	s.waitFor(func() bool { return len(s.held) == 1 })
+	p.mu.Lock()
+	for range 3 {
+		for _, topic := range p.topics {
+			topic.parts[0].wantMetadata(0)
+		}
 	}
-	waitUntil(t, p, func() bool {
-		c.scout.mu.Lock()
-		defer c.scout.mu.Unlock()
-		return len(c.scout.wanted) >= topics-1
-	})
-	elect(peers[1])
-	peers[1].serveHeld()
+	p.mu.Unlock()
+	s.serveHeld()
+	s.waitFor(func() bool { return len(s.asked) == 2 })
+	s.set(func() { require.Equal(t, []int{1, topics}, s.asked) })
 	require.NoError(t, p.Close(t.Context()))
-	peers[1].set(func() {
-		require.LessOrEqual(t, len(peers[1].asked), 10)
-		require.Contains(t, peers[1].asked, topics)
-	})
 }
 
 // A broker that is behind may say that a topic does not exist, or its leader lack what

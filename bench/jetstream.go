@@ -28,9 +28,10 @@ type JetStreamOptions struct {
 	PID int
 }
 
-// jetStreamSystem is a NATS server with JetStream and file storage.
+// jetStreamSystem is a NATS server with JetStream and file storage, or a cluster of them.
 type jetStreamSystem struct {
 	opts    JetStreamOptions
+	urls    map[string]string // of the servers of a cluster, by name; nil for a server by itself
 	admin   *nats.Conn
 	js      jetstream.JetStream
 	sync    string // lazy, always or unknown
@@ -40,7 +41,7 @@ type jetStreamSystem struct {
 
 // ConnectJetStream connects to a JetStream server.
 func ConnectJetStream(ctx context.Context, o JetStreamOptions) (System, error) {
-	nc, err := nats.Connect(o.URL, nats.Name("bench admin"))
+	nc, err := nats.Connect(o.URL, nats.Name("bench admin"), nats.MaxReconnects(-1), nats.ReconnectWait(reconnectPause))
 	if err != nil {
 		return nil, fmt.Errorf("connect to NATS at %s: %w (is nats-server -js running there?)", o.URL, err)
 	}
@@ -111,14 +112,18 @@ func localListener(rawURL string) int {
 
 func (s *jetStreamSystem) Name() string { return "jetstream " + s.sync }
 
-func (s *jetStreamSystem) Durability(StreamSpec) string {
+func (s *jetStreamSystem) Durability(spec StreamSpec) string {
+	storage := "file storage"
+	if spec.Replicas > 1 {
+		storage += fmt.Sprintf(" on %d servers (R%d)", spec.Replicas, spec.Replicas)
+	}
 	switch s.sync {
 	case "always":
-		return fmt.Sprintf("file storage, sync_interval always (%s): acknowledged after fsync", s.evident)
+		return fmt.Sprintf("%s, sync_interval always (%s): acknowledged after fsync", storage, s.evident)
 	case "lazy":
-		return fmt.Sprintf("file storage, lazy sync (%s): acknowledged before any fsync", s.evident)
+		return fmt.Sprintf("%s, lazy sync (%s): acknowledged before any fsync", storage, s.evident)
 	default:
-		return fmt.Sprintf("file storage, sync mode %s (%s)", s.sync, s.evident)
+		return fmt.Sprintf("%s, sync mode %s (%s)", storage, s.sync, s.evident)
 	}
 }
 
@@ -154,7 +159,8 @@ func (s *jetStreamSystem) CreateStream(ctx context.Context, spec StreamSpec) (St
 	for i := range max(spec.Partitions, 1) {
 		name := fmt.Sprintf("%s-%d", spec.Name, i)
 		_, err := s.js.CreateStream(ctx, jetstream.StreamConfig{
-			Name: name, Subjects: []string{name}, Storage: jetstream.FileStorage, Replicas: 1, AllowBatchPublish: true,
+			Name: name, Subjects: []string{name}, Storage: jetstream.FileStorage, Replicas: max(spec.Replicas, 1),
+			AllowBatchPublish: true,
 		})
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("create JetStream stream %s: %w", name, err), st.Delete(ctx))
@@ -175,14 +181,14 @@ func (st *jetStreamStream) Delete(ctx context.Context) error {
 }
 
 func (st *jetStreamStream) Publisher(ctx context.Context, spec PublisherSpec) (Publisher, error) {
-	nc, err := nats.Connect(st.sys.opts.URL, nats.Name("bench publisher"))
+	nc, err := st.connect(ctx, "bench publisher", spec.Persist)
 	if err != nil {
-		return nil, fmt.Errorf("connect to NATS at %s: %w", st.sys.opts.URL, err)
+		return nil, err
 	}
 	if spec.Mode == FastBatch {
 		return newFastPublisher(ctx, nc, st.subjects, spec.InFlight)
 	}
-	p := &jetStreamPublisher{nc: nc, subjects: st.subjects, probes: make(map[*nats.Msg]*Probe)}
+	p := &jetStreamPublisher{nc: nc, subjects: st.subjects, probes: make(map[*nats.Msg]*Probe), persist: spec.Persist}
 	p.js, err = jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(max(spec.InFlight, 1)),
 		jetstream.WithPublishAsyncAckHandler(func(_ jetstream.JetStream, m *nats.Msg, _ *jetstream.PubAck) { p.done(m, nil) }),
 		jetstream.WithPublishAsyncErrHandler(func(_ jetstream.JetStream, m *nats.Msg, err error) { p.done(m, err) }))
@@ -198,6 +204,7 @@ type jetStreamPublisher struct {
 	nc       *nats.Conn
 	js       jetstream.JetStream
 	subjects []string
+	persist  bool
 
 	mu     sync.Mutex
 	probes map[*nats.Msg]*Probe
@@ -220,6 +227,9 @@ func (p *jetStreamPublisher) done(m *nats.Msg, err error) {
 }
 
 func (p *jetStreamPublisher) Send(ctx context.Context, r Outgoing) error {
+	if p.persist {
+		return p.sendUntilTaken(ctx, r)
+	}
 	_, err := p.js.Publish(ctx, p.subject(r.Key), r.Value)
 	return err
 }

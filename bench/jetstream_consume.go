@@ -9,10 +9,10 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-func (st *jetStreamStream) Consumer(_ context.Context, kind ConsumerKind) (Consumer, error) {
-	nc, err := nats.Connect(st.sys.opts.URL, nats.Name("bench consumer"))
+func (st *jetStreamStream) Consumer(ctx context.Context, kind ConsumerKind) (Consumer, error) {
+	nc, err := st.connect(ctx, "bench consumer", false)
 	if err != nil {
-		return nil, fmt.Errorf("connect to NATS at %s: %w", st.sys.opts.URL, err)
+		return nil, err
 	}
 	return &jetStreamConsumer{nc: nc, stream: st, kind: kind}, nil
 }

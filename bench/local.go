@@ -16,6 +16,8 @@ type Launcher struct {
 	// Command and the arguments for a data directory.
 	Command string
 	Args    func(dataDir string) []string
+	// Member gives the arguments for a broker of a cluster.
+	Member func(m Member) []string
 }
 
 // Local is a broker started by this run, with its data in a temporary directory.

@@ -30,20 +30,19 @@ func (r *Report) WritePlot(name string) error {
 	p.Add(plotter.NewGrid())
 	p.Legend.Top, p.Legend.Left = true, true
 	deepest := 0.0
-	for i := range r.Results {
-		result := &r.Results[i]
-		points := curvePoints(result.Median.Latency)
+	for i, c := range r.curves() {
+		points := curvePoints(c.latency)
 		if len(points) == 0 {
 			continue
 		}
 		line, err := plotter.NewLine(points)
 		if err != nil {
-			return fmt.Errorf("plot %s: %w", result.Workload, err)
+			return fmt.Errorf("plot %s: %w", c.name, err)
 		}
 		line.Color, line.Width = plotutil.Color(i), vg.Points(1.5)
 		line.Dashes = plotutil.Dashes(i / len(plotutil.DefaultColors))
 		p.Add(line)
-		p.Legend.Add(result.System+": "+result.Workload, line)
+		p.Legend.Add(c.name, line)
 		deepest = max(deepest, points[len(points)-1].X)
 	}
 	if deepest == 0 {
@@ -55,6 +54,25 @@ func (r *Report) WritePlot(name string) error {
 		return fmt.Errorf("write plot: %w (name it .png)", err)
 	}
 	return nil
+}
+
+// curve is the latency of something.
+type curve struct {
+	name    string
+	latency *Latency
+}
+
+func (r *Report) curves() (list []curve) {
+	for i := range r.Results {
+		list = append(list, curve{r.Results[i].System + ": " + r.Results[i].Workload, r.Results[i].Median.Latency})
+	}
+	for _, f := range r.Failovers {
+		list = append(list, curve{f.System + ": " + f.Workload, f.Latency})
+	}
+	for _, d := range r.Disturbances {
+		list = append(list, curve{d.System + ": " + d.Workload, d.Latency})
+	}
+	return list
 }
 
 // curvePoints puts a curve on the axis "number of nines".

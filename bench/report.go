@@ -25,7 +25,10 @@ type Report struct {
 	// Creations and Restarts are of the runs that measure them.
 	Creations []Creation `json:"creations,omitempty"`
 	Restarts  []Restart  `json:"restarts,omitempty"`
-	Targets   []Target   `json:"targets,omitempty"`
+	// Failovers and Disturbances are of clusters.
+	Failovers    []Failover    `json:"failovers,omitempty"`
+	Disturbances []Disturbance `json:"disturbances,omitempty"`
+	Targets      []Target      `json:"targets,omitempty"`
 }
 
 // Result is one workload on one system.

@@ -35,7 +35,11 @@ func (s *sequiturSystem) Name() string { return "sequitur" }
 
 func (s *sequiturSystem) Durability(spec StreamSpec) string {
 	fsync, acks := defaulted(spec.Fsync, "always"), defaulted(spec.Acks, "quorum")
-	meaning := "acknowledged after fsync"
+	where, meaning := "one broker", "acknowledged after fsync"
+	if spec.Replicas > 1 {
+		where = fmt.Sprintf("%d brokers", spec.Replicas)
+		meaning += map[string]string{"quorum": " on a majority", "all": " on all", "leader": " on the leader"}[acks]
+	}
 	switch {
 	case acks == "none":
 		meaning = "not acknowledged at all"
@@ -44,7 +48,7 @@ func (s *sequiturSystem) Durability(spec StreamSpec) string {
 	case fsync == "never":
 		meaning = "acknowledged before fsync, loss not bounded"
 	}
-	return fmt.Sprintf("fsync %s, acks %s on one broker: %s", fsync, acks, meaning)
+	return fmt.Sprintf("fsync %s, acks %s on %s: %s", fsync, acks, where, meaning)
 }
 
 func (s *sequiturSystem) Version(ctx context.Context) (string, error) {
@@ -60,6 +64,10 @@ func (s *sequiturSystem) Usage(ctx context.Context) (Usage, bool, error) {
 	if err != nil {
 		return Usage{}, false, fmt.Errorf("describe broker: %w", err)
 	}
+	return usageOf(&d), true, nil
+}
+
+func usageOf(d *sequitur.BrokerDescription) Usage {
 	u := Usage{
 		PID: int(d.PID), CPU: time.Duration(d.CPUUserUs+d.CPUSystemUs) * time.Microsecond,
 		RSS: d.RSSBytes, PeakRSS: d.PeakRSSBytes, FreeBytes: d.DiskFree,
@@ -69,14 +77,14 @@ func (s *sequiturSystem) Usage(ctx context.Context) (Usage, bool, error) {
 			u.Mallocs = uint64(stat.Value)
 		}
 	}
-	return u, true, nil
+	return u
 }
 
 func (s *sequiturSystem) Close() error { return s.admin.Close() }
 
 func (s *sequiturSystem) CreateStream(ctx context.Context, spec StreamSpec) (Stream, error) {
 	cfg := sequitur.DefaultTopicConfig()
-	cfg.Partitions = uint32(max(spec.Partitions, 1))
+	cfg.Partitions, cfg.ReplicationFactor = uint32(max(spec.Partitions, 1)), uint16(max(spec.Replicas, 1))
 	if err := setNamed(&cfg.Fsync, "fsync", defaulted(spec.Fsync, "always")); err != nil {
 		return nil, err
 	}

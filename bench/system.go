@@ -26,6 +26,8 @@ type System interface {
 type StreamSpec struct {
 	Name       string `json:"-"`
 	Partitions int    `json:"partitions"`
+	// Replicas is how many servers hold each record; 0 is 1.
+	Replicas int `json:"replicas,omitempty"`
 	// Fsync is a topic's fsync mode (always, interval, never). JetStream's is a property of the server.
 	Fsync string `json:"fsync,omitempty"`
 	// Acks is none, leader, quorum or all.
@@ -64,6 +66,9 @@ type PublisherSpec struct {
 	// Linger waits for fuller batches, BatchBytes is when one is full (Sequitur); 0 is the client's default.
 	Linger     time.Duration
 	BatchBytes int
+	// Persist has Send try again until the record is acknowledged, whatever becomes of a server. Sequitur's client always
+	// does; JetStream's is asked again after a quarter of a second without an answer.
+	Persist bool
 }
 
 // Publisher sends records. Send may be called concurrently, SendAsync belongs to one goroutine.
@@ -127,4 +132,16 @@ type Usage struct {
 	PeakRSS   uint64        `json:"peakRss"`
 	Mallocs   uint64        `json:"mallocs,omitempty"` // heap objects allocated; 0 where not told
 	FreeBytes uint64        `json:"-"`                 // left on the data directory's file system; 0 where not told
+}
+
+// add makes u what two servers have used together; the process is that of the first.
+func (u *Usage) add(other Usage) {
+	if u.PID == 0 {
+		u.PID, u.FreeBytes = other.PID, other.FreeBytes
+	}
+	u.CPU += other.CPU
+	u.RSS += other.RSS
+	u.PeakRSS += other.PeakRSS
+	u.Mallocs += other.Mallocs
+	u.FreeBytes = min(u.FreeBytes, other.FreeBytes)
 }

@@ -16,6 +16,8 @@ type TargetOptions struct {
 	Echo Launcher
 	// NATS is the nats-server binary to compare with; without one the comparing rows are not measured.
 	NATS string
+	// Cluster is the number of brokers, and of replicas: 1 measures the rows of a broker by itself, more those of a cluster.
+	Cluster int
 	// Quick makes everything shorter and smaller.
 	Quick  bool
 	Rounds int
@@ -29,16 +31,23 @@ type targetSizes struct {
 	consume, natsConsume                 uint64
 	restartBytes                         uint64
 	idle                                 time.Duration
+
+	// of the cluster's rows
+	trials  int
+	calm    time.Duration // of steady load before something is done to it
+	backlog uint64
 }
 
 var (
 	fullSizes = targetSizes{
 		warmup: time.Second, duration: 8 * time.Second, sustained: 15 * time.Second, latency: 15 * time.Second,
 		consume: 20_000_000, natsConsume: 2_000_000, restartBytes: 10_000_000_000, idle: 15 * time.Second,
+		trials: 30, calm: 10 * time.Second, backlog: 5_000_000_000,
 	}
 	quickSizes = targetSizes{
 		warmup: 500 * time.Millisecond, duration: 3 * time.Second, sustained: 5 * time.Second, latency: 5 * time.Second,
 		consume: 5_000_000, natsConsume: 500_000, restartBytes: 1_000_000_000, idle: 3 * time.Second,
+		trials: 5, calm: 3 * time.Second, backlog: 512_000_000,
 	}
 )
 
@@ -88,6 +97,7 @@ type targetRun struct {
 	seq    *Local
 	lazy   System // nil without NATS
 	always System
+	group  *Cluster // while rows run that need it; then the three above may be closed, or be clusters
 }
 
 // targetRows are the rows in the order in which they run; the names are what --only takes.
@@ -112,22 +122,41 @@ type targetRow struct {
 	run  func(*targetRun, context.Context) error
 }
 
-// TargetRows returns the names of the rows.
-func TargetRows() []string {
-	var names []string
-	for _, row := range targetRows() {
+func namesOf(rows []targetRow) (names []string) {
+	for _, row := range rows {
 		names = append(names, row.name)
 	}
 	return names
 }
 
-// MeasureTargets measures the figures table: every row against what is wanted. A row that fails ends the run, but what
-// was measured before it stays in the report.
-func (s *Session) MeasureTargets(ctx context.Context, o TargetOptions) (err error) {
+// TargetRows returns the names of the rows: of a broker by itself, and of a cluster.
+func TargetRows() (single, cluster []string) { return namesOf(targetRows()), namesOf(clusterRows()) }
+
+// rows are those to measure.
+func (o *TargetOptions) rows() (rows []targetRow, err error) {
+	all := targetRows()
+	if o.Cluster > 1 {
+		all = clusterRows()
+	}
 	for _, name := range o.Only {
-		if !slices.Contains(TargetRows(), name) {
-			return fmt.Errorf("row %q: choose from %s", name, strings.Join(TargetRows(), ", "))
+		if !slices.Contains(namesOf(all), name) {
+			return nil, fmt.Errorf("row %q: choose from %s", name, strings.Join(namesOf(all), ", "))
 		}
+	}
+	for _, row := range all {
+		if len(o.Only) == 0 || slices.Contains(o.Only, row.name) {
+			rows = append(rows, row)
+		}
+	}
+	return rows, nil
+}
+
+// MeasureTargets measures the figures table: every row against what is wanted. A row that fails is missed, and the others
+// are measured all the same; the failures are returned together.
+func (s *Session) MeasureTargets(ctx context.Context, o TargetOptions) (err error) {
+	rows, err := o.rows()
+	if err != nil {
+		return err
 	}
 	t := &targetRun{Session: s, o: o, sizes: fullSizes}
 	if o.Quick {
@@ -144,18 +173,24 @@ func (s *Session) MeasureTargets(ctx context.Context, o TargetOptions) (err erro
 		return err
 	}
 	defer func() { err = errors.Join(err, t.close()) }()
-	if err := t.open(ctx); err != nil {
-		return err
-	}
-	for _, row := range targetRows() {
-		if len(o.Only) > 0 && !slices.Contains(o.Only, row.name) {
-			continue
-		}
-		if err := row.run(t, ctx); err != nil {
-			return fmt.Errorf("row %s: %w", row.name, err)
+	if o.Cluster <= 1 {
+		if err := t.open(ctx); err != nil {
+			return err
 		}
 	}
-	return nil
+	var failures []error
+	for _, row := range rows {
+		err := row.run(t, ctx)
+		if ctx.Err() != nil {
+			return errors.Join(append(failures, context.Cause(ctx))...)
+		}
+		if err != nil {
+			err = fmt.Errorf("row %s: %w", row.name, err)
+			failures = append(failures, err)
+			t.target("row "+row.name, "to be measured", "failed", false, err.Error())
+		}
+	}
+	return errors.Join(failures...)
 }
 
 func (t *targetRun) open(ctx context.Context) (err error) {
@@ -178,11 +213,15 @@ func (t *targetRun) close() error {
 	if t.seq != nil {
 		errs = append(errs, t.seq.Close())
 	}
+	if t.group != nil {
+		errs = append(errs, t.group.Close())
+	}
 	for _, sys := range []System{t.lazy, t.always} {
 		if sys != nil {
 			errs = append(errs, sys.Close())
 		}
 	}
+	t.seq, t.group, t.lazy, t.always = nil, nil, nil, nil
 	return errors.Join(errs...)
 }
 

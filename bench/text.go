@@ -28,6 +28,12 @@ func (r *Report) WriteText(w io.Writer) error {
 	for _, c := range r.Restarts {
 		c.text(&b)
 	}
+	for i := range r.Failovers {
+		r.Failovers[i].text(&b)
+	}
+	for i := range r.Disturbances {
+		r.Disturbances[i].text(&b)
+	}
 	r.ratios(&b)
 	r.targets(&b)
 	fmt.Fprintf(&b, "\ntook %s\n", time.Duration(r.Seconds*float64(time.Second)).Round(100*time.Millisecond))
@@ -70,19 +76,24 @@ func (l *Latency) String() string {
 		span(l.P50Us), span(l.P90Us), span(l.P99Us), span(l.P999Us), span(l.MaxUs))
 }
 
-func (r *Result) text(b *strings.Builder) {
-	fmt.Fprintf(b, "\n%s on %s", r.Workload, r.System)
-	if r.Version != "" {
-		fmt.Fprintf(b, " (%s)", r.Version)
+// caption says what was measured on what.
+func caption(b *strings.Builder, workload, system, version, durability string, settings map[string]string) {
+	fmt.Fprintf(b, "\n%s on %s", workload, system)
+	if version != "" {
+		fmt.Fprintf(b, " (%s)", version)
 	}
-	fmt.Fprintf(b, "\n  durability: %s\n", r.Durability)
-	if len(r.Settings) > 0 {
+	fmt.Fprintf(b, "\n  durability: %s\n", durability)
+	if len(settings) > 0 {
 		var parts []string
-		for _, key := range slices.Sorted(maps.Keys(r.Settings)) {
-			parts = append(parts, key+" "+r.Settings[key])
+		for _, key := range slices.Sorted(maps.Keys(settings)) {
+			parts = append(parts, key+" "+settings[key])
 		}
 		fmt.Fprintf(b, "  with: %s\n", strings.Join(parts, ", "))
 	}
+}
+
+func (r *Result) text(b *strings.Builder) {
+	caption(b, r.Workload, r.System, r.Version, r.Durability, r.Settings)
 	m := r.Median
 	if n := len(r.Rounds); n > 1 {
 		fmt.Fprintf(b, "  medians of %d rounds (records/s:", n)
@@ -174,6 +185,26 @@ func (c Restart) text(b *strings.Builder) {
 		float64(c.StoredBytes)/1e9, whole(c.Records))
 	fmt.Fprintf(b, "  after a clean stop         %.3f s (%.3f)\n", c.CleanMedian, c.Clean)
 	fmt.Fprintf(b, "  after kill -9 under load   %.3f s (%.3f)\n", c.KillMedian, c.Killed)
+}
+
+func (f *Failover) text(b *strings.Builder) {
+	caption(b, f.Workload, f.System, f.Version, f.Durability, f.Settings)
+	fmt.Fprintf(b, "  %d trials, ms: %.0f\n", len(f.Trials), f.Trials)
+	fmt.Fprintf(b, "  time to the next acknowledgement  %s\n", f.Latency)
+}
+
+func (d *Disturbance) text(b *strings.Builder) {
+	caption(b, d.Workload, d.System, d.Version, d.Durability, d.Settings)
+	fmt.Fprintf(b, "  %s sends in %.1f s, %s failed", whole(d.Sends), d.Seconds, whole(d.Errors))
+	if d.FirstError != "" {
+		fmt.Fprintf(b, ": %s", d.FirstError)
+	}
+	fmt.Fprintf(b, "\n  steps, s: %.2f\n", d.Steps)
+	fmt.Fprintf(b, "  ack meanwhile  %s\n", d.Latency)
+	fmt.Fprintf(b, "  ack before     %s\n", d.Calm)
+	if d.SendLag != nil {
+		fmt.Fprintf(b, "  of that, generator behind schedule  p50 %s  p99 %s\n", span(d.SendLag.P50Us), span(d.SendLag.P99Us))
+	}
 }
 
 // span writes microseconds readably.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -27,16 +28,26 @@ func (c *cli) launcher() (bench.Launcher, error) {
 	if err != nil {
 		return bench.Launcher{}, fmt.Errorf("find this program to start it as a broker: %w", err)
 	}
-	return bench.Launcher{Command: self, Args: func(dataDir string) []string {
-		args := []string{childName, "--data", dataDir}
-		if f := c.common.serverCPUProfile; f != "" {
-			args = append(args, "--cpuprofile", f)
-		}
-		if f := c.common.serverMemProfile; f != "" {
-			args = append(args, "--memprofile", f)
-		}
-		return args
-	}}, nil
+	return bench.Launcher{
+		Command: self,
+		Args:    func(dataDir string) []string { return c.childArgs(dataDir, "") },
+		Member: func(m bench.Member) []string {
+			return append(c.childArgs(m.DataDir, fmt.Sprintf(".%d", m.Node)), "--node-id", strconv.Itoa(m.Node),
+				"--listen", m.Listen, "--cluster-listen", m.ClusterListen, "--join", m.Join)
+		},
+	}, nil
+}
+
+// childArgs are those of every broker; suffix tells the profiles of several apart.
+func (c *cli) childArgs(dataDir, suffix string) []string {
+	args := []string{childName, "--data", dataDir}
+	if f := c.common.serverCPUProfile; f != "" {
+		args = append(args, "--cpuprofile", f+suffix)
+	}
+	if f := c.common.serverMemProfile; f != "" {
+		args = append(args, "--memprofile", f+suffix)
+	}
+	return args
 }
 
 // echo starts this program again as the other end of a round trip.
@@ -69,27 +80,31 @@ func (c *cli) echoCommand() *cobra.Command {
 }
 
 func (c *cli) childCommand() *cobra.Command {
-	var data string
+	cfg := broker.DefaultConfig()
+	cfg.Listen, cfg.HTTP = "127.0.0.1:0", ""
 	cmd := &cobra.Command{
 		Use: childName, Hidden: true, Args: cobra.NoArgs,
-		Short: "Serve a broker on a free loopback port until standard input ends",
+		Short: "Serve a broker on loopback until standard input ends",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return c.serveChild(cmd.Context(), data)
+			return c.serveChild(cmd.Context(), cfg)
 		},
 	}
-	cmd.Flags().StringVar(&data, "data", "", "data directory")
+	flags := cmd.Flags()
+	flags.StringVar(&cfg.DataDir, "data", "", "data directory")
+	flags.StringVar(&cfg.Listen, "listen", cfg.Listen, "address for clients")
+	flags.IntVar(&cfg.NodeID, "node-id", cfg.NodeID, "number of this broker in its cluster")
+	flags.StringVar(&cfg.ClusterListen, "cluster-listen", cfg.ClusterListen, "address for the other brokers of a cluster")
+	flags.StringVar(&cfg.Join, "join", cfg.Join, "cluster addresses of all brokers")
 	return cmd
 }
 
-// serveChild runs a broker with its default settings. It ends with its parent, whose end closes standard input.
-func (c *cli) serveChild(ctx context.Context, data string) (err error) {
+// serveChild runs a broker with default settings but for its place. It ends with its parent, whose end closes standard input.
+func (c *cli) serveChild(ctx context.Context, cfg broker.Config) (err error) {
 	stopProfile, err := c.profile()
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, stopProfile()) }()
-	cfg := broker.DefaultConfig()
-	cfg.DataDir, cfg.Listen, cfg.HTTP = data, "127.0.0.1:0", ""
 	cfg.Logger = slog.New(slog.NewTextHandler(c.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	b, err := broker.Start(ctx, cfg)
 	if err != nil {

@@ -54,6 +54,8 @@ func (f *runFlags) add(flags *pflag.FlagSet) {
 // loadFlags describe a load.
 type loadFlags struct {
 	server      string
+	cluster     int
+	replicas    int
 	size        int
 	payloadFile string
 	rate        float64
@@ -81,6 +83,8 @@ func (f *loadFlags) add(c *cli, flags *pflag.FlagSet) {
 // addStream adds the flags that say what a topic and its records are like.
 func (f *loadFlags) addStream(c *cli, flags *pflag.FlagSet) {
 	flags.StringVar(&f.server, "server", c.getenv(serverEnv), "broker to measure, HOST:PORT (default: a child process with a temporary directory; or "+serverEnv+")")
+	flags.IntVar(&f.cluster, "cluster", 1, "brokers of the child cluster to measure, each a process with a directory of its own")
+	flags.IntVar(&f.replicas, "replication-factor", 0, "brokers that hold each record; 0: all of the child cluster")
 	f.addRecords(flags)
 	flags.StringVar(&f.acks, "acks", "quorum", "when a record counts as acknowledged: none, leader, quorum or all")
 	flags.StringVar(&f.fsync, "fsync", "always", "the topic's fsync mode: always, interval or never")
@@ -106,8 +110,17 @@ func (f *loadFlags) payloads() (*bench.Payloads, error) {
 }
 
 func (f *loadFlags) stream() bench.StreamSpec {
-	return bench.StreamSpec{Partitions: f.partitions, Fsync: f.fsync, Acks: f.acks, Compression: f.compression}
+	replicas := f.replicas
+	if replicas == 0 && f.server == "" {
+		replicas = f.cluster
+	}
+	return bench.StreamSpec{
+		Partitions: f.partitions, Replicas: replicas, Fsync: f.fsync, Acks: f.acks, Compression: f.compression,
+	}
 }
+
+// target is what those flags name to be measured.
+func (f *loadFlags) target() target { return target{server: f.server, cluster: f.cluster} }
 
 func (f *loadFlags) produceSpec() (bench.ProduceSpec, error) {
 	payloads, err := f.payloads()

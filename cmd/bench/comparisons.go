@@ -47,7 +47,7 @@ monitoring port, or let bench start the server itself, in both modes, with
 			if err := errors.Join(r.validate(), o.Validate()); err != nil {
 				return err
 			}
-			return c.measure(cmd.Context(), func(ctx context.Context, s *bench.Session) error { return c.compare(ctx, s, f.server, r, o) })
+			return c.measure(cmd.Context(), func(ctx context.Context, s *bench.Session) error { return c.compare(ctx, s, f.target(), r, o) })
 		},
 	}
 	flags := cmd.Flags()
@@ -59,7 +59,7 @@ monitoring port, or let bench start the server itself, in both modes, with
 	flags.StringVar(&r.against, "against", "", "running NATS server with JetStream, nats://HOST:PORT")
 	flags.StringVar(&r.sync, "against-sync", "", "what you know of its sync mode: lazy (its default) or always")
 	flags.StringVar(&r.monitor, "against-monitor", "", "its HTTP monitoring address, http://HOST:PORT, to read the sync mode there")
-	flags.StringVar(&r.spawn, "spawn-nats", "", "nats-server binary to start, once in each sync mode")
+	flags.StringVar(&r.spawn, "spawn-nats", "", "nats-server binary to start, once in each sync mode; with --cluster, as many servers each")
 	flags.IntVar(&concurrency, "concurrency", 64, "senders of the workload concurrent")
 	flags.IntVar(&inFlight, "in-flight", 4_000, "unacknowledged asynchronous publishes of the JetStream client")
 	flags.StringSliceVar(&workloads, "workloads", nil, "which to run: "+strings.Join(bench.CompareWorkloads(), ", ")+" (default: all)")
@@ -78,21 +78,28 @@ func (r rivalFlags) validate() error {
 	return nil
 }
 
-// rivals connects to the named server, or starts one in each sync mode.
-func (r rivalFlags) rivals(ctx context.Context, s *bench.Session) (systems []bench.System, err error) {
+// rivals connects to the named server, or starts one, or a cluster, in each sync mode.
+func (r rivalFlags) rivals(ctx context.Context, s *bench.Session, servers int) (systems []bench.System, err error) {
 	if r.against != "" {
 		sys, err := bench.ConnectJetStream(ctx, bench.JetStreamOptions{URL: r.against, Sync: r.sync, MonitorURL: r.monitor})
 		return []bench.System{sys}, err
 	}
 	s.Progress.Step("starting nats-server in both sync modes")
 	for _, always := range []bool{false, true} {
-		sys, err := bench.SpawnNATS(ctx, r.spawn, s.Dir, always)
+		sys, err := r.start(ctx, s.Dir, servers, always)
 		if err != nil {
 			return nil, errors.Join(err, closeAll(systems))
 		}
 		systems = append(systems, sys)
 	}
 	return systems, nil
+}
+
+func (r rivalFlags) start(ctx context.Context, dir string, servers int, always bool) (bench.System, error) {
+	if servers > 1 {
+		return bench.SpawnNATSCluster(ctx, r.spawn, dir, servers, always)
+	}
+	return bench.SpawnNATS(ctx, r.spawn, dir, always)
 }
 
 func closeAll(systems []bench.System) error {
@@ -103,14 +110,14 @@ func closeAll(systems []bench.System) error {
 	return errors.Join(errs...)
 }
 
-func (c *cli) compare(ctx context.Context, s *bench.Session, server string, r rivalFlags, o bench.CompareOptions) error {
-	if err := c.floor(ctx, s, server); err != nil {
+func (c *cli) compare(ctx context.Context, s *bench.Session, t target, r rivalFlags, o bench.CompareOptions) error {
+	if err := c.floor(ctx, s, t.server); err != nil {
 		return err
 	}
-	rivals, err := r.rivals(ctx, s)
+	rivals, err := r.rivals(ctx, s, t.cluster)
 	if err != nil {
 		return err
 	}
-	err = c.withBroker(ctx, s, server, func(sys bench.System) error { return s.Compare(ctx, sys, rivals, o) })
+	err = c.withBroker(ctx, s, t, func(sys bench.System) error { return s.Compare(ctx, sys, rivals, o) })
 	return errors.Join(err, closeAll(rivals))
 }

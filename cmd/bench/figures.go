@@ -49,7 +49,7 @@ func (c *cli) partitionsCommand() *cobra.Command {
 				return fmt.Errorf("--partitions needs a number, and --create a multiple of --topics")
 			}
 			return c.measure(cmd.Context(), func(ctx context.Context, s *bench.Session) error {
-				err := c.withBroker(ctx, s, f.server, func(sys bench.System) error {
+				err := c.withBroker(ctx, s, f.target(), func(sys bench.System) error {
 					_, _, err := s.Spread(ctx, sys, bench.SpreadOptions{
 						Partitions: counts, Rounds: c.common.rounds, Warmup: f.warmup, Duration: f.duration, Fsync: f.fsync,
 						Payloads: payloads, Producers: f.producers, Rate: f.rate,
@@ -133,12 +133,17 @@ func (c *cli) targetsCommand() *cobra.Command {
 		o     bench.TargetOptions
 		quick bool
 	)
+	single, cluster := bench.TargetRows()
 	cmd := &cobra.Command{
 		Use: "targets", Short: "Measure every figure that the project means to reach, and print target and measurement", Args: cobra.NoArgs,
 		Long: strings.TrimSpace(`
 Measures every row of the figures table in docs/benchmarks.md and prints what
 is wanted, what was measured and where it comes from. Rows that compare with
-JetStream need --spawn-nats; without it they are listed as not measured.`),
+JetStream need --spawn-nats; without it they are listed as not measured.
+
+With --cluster N the rows are those of a cluster of N brokers, and of topics
+with N replicas, on this machine, against a JetStream cluster of N servers.
+Rows that kill brokers start brokers of their own.`),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			launcher, err := c.launcher()
 			if err != nil {
@@ -153,7 +158,9 @@ JetStream need --spawn-nats; without it they are listed as not measured.`),
 		},
 	}
 	cmd.Flags().StringVar(&o.NATS, "spawn-nats", "", "nats-server binary to compare with, started once in each sync mode")
+	cmd.Flags().IntVar(&o.Cluster, "cluster", 1, "brokers; above 1: the rows of a cluster")
 	cmd.Flags().BoolVar(&quick, "quick", false, "shorter rounds and less data: a few minutes in all")
-	cmd.Flags().StringSliceVar(&o.Only, "only", nil, "rows to measure: "+strings.Join(bench.TargetRows(), ", ")+" (default: all)")
+	cmd.Flags().StringSliceVar(&o.Only, "only", nil, "rows to measure: "+strings.Join(single, ", ")+
+		"; with --cluster: "+strings.Join(cluster, ", ")+" (default: all)")
 	return cmd
 }

@@ -30,7 +30,7 @@ func (c *cli) produceCommand() *cobra.Command {
 				if err := c.floor(ctx, s, f.server); err != nil {
 					return err
 				}
-				return c.withBroker(ctx, s, f.server, func(sys bench.System) error {
+				return c.withBroker(ctx, s, f.target(), func(sys bench.System) error {
 					_, err := s.Interleave(ctx, c.common.rounds, s.Producing(name, sys, spec))
 					return err
 				})
@@ -53,7 +53,7 @@ func (c *cli) consumeCommand() *cobra.Command {
 				return err
 			}
 			return c.measure(cmd.Context(), func(ctx context.Context, s *bench.Session) error {
-				return c.withBroker(ctx, s, f.server, func(sys bench.System) error {
+				return c.withBroker(ctx, s, f.target(), func(sys bench.System) error {
 					contender, err := s.Consuming(ctx, "consume", sys, bench.ConsumeSpec{
 						Stream: f.stream(), Payloads: payloads, Kind: bench.Ordered, Fill: bench.Async, Count: f.count,
 					})
@@ -87,7 +87,7 @@ func (c *cli) latencyCommand() *cobra.Command {
 				if err := c.floor(ctx, s, f.server); err != nil {
 					return err
 				}
-				return c.withBroker(ctx, s, f.server, func(sys bench.System) error {
+				return c.withBroker(ctx, s, f.target(), func(sys bench.System) error {
 					_, err := s.Interleave(ctx, c.common.rounds, s.Flowing("end to end", sys, spec))
 					return err
 				})
@@ -118,7 +118,7 @@ func (c *cli) tour(ctx context.Context) error {
 		if err := c.floor(ctx, s, ""); err != nil {
 			return err
 		}
-		return c.withBroker(ctx, s, "", func(sys bench.System) error { return tourOf(ctx, s, sys, payloads) })
+		return c.withBroker(ctx, s, target{}, func(sys bench.System) error { return tourOf(ctx, s, sys, payloads) })
 	})
 }
 

@@ -98,25 +98,38 @@ func isTerminal(w any) bool {
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
-// withBroker runs work on the broker at server, or on a child process with an empty directory.
-func (c *cli) withBroker(ctx context.Context, s *bench.Session, server string, work func(sys bench.System) error) (err error) {
-	if server != "" {
-		sys, err := bench.ConnectSequitur(ctx, server)
-		if err != nil {
-			return err
-		}
-		return errors.Join(work(sys), sys.Close())
+// target is what is measured: the broker at server, or child processes with empty directories.
+type target struct {
+	server  string
+	cluster int // brokers; below 2: one by itself
+}
+
+// withBroker runs work on the target.
+func (c *cli) withBroker(ctx context.Context, s *bench.Session, t target, work func(sys bench.System) error) error {
+	sys, err := c.open(ctx, s, t)
+	if err != nil {
+		return err
 	}
-	s.Progress.Step("starting a broker")
+	return errors.Join(work(sys), sys.Close())
+}
+
+func (c *cli) open(ctx context.Context, s *bench.Session, t target) (bench.System, error) {
+	if t.server != "" && t.cluster > 1 {
+		return nil, errors.New("give either --server, which may name several brokers, or --cluster, which starts them")
+	}
+	if t.server != "" {
+		return bench.ConnectSequitur(ctx, t.server)
+	}
 	launcher, err := c.launcher()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	local, err := bench.StartLocal(ctx, launcher, s.Dir)
-	if err != nil {
-		return err
+	if t.cluster > 1 {
+		s.Progress.Step("starting %d brokers", t.cluster)
+		return bench.StartCluster(ctx, launcher, s.Dir, t.cluster)
 	}
-	return errors.Join(work(local), local.Close())
+	s.Progress.Step("starting a broker")
+	return bench.StartLocal(ctx, launcher, s.Dir)
 }
 
 // floor measures what one durable record costs this machine at least, where the broker is here.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -29,10 +28,11 @@ type Broker struct {
 
 	store   *log.Store
 	ids     *dedup.Index
-	meta    *consensus.Local
+	meta    consensus.Driver
 	topics  *topics
 	handler *handler
 	server  *server
+	ready   chan struct{} // closed when clients are served
 
 	fatal    chan error // holds the first failure
 	failure  atomic.Pointer[error]
@@ -41,8 +41,8 @@ type Broker struct {
 	stopped  error
 }
 
-// Start starts a broker: when it returns, clients are served. Errors say what
-// to do; those of the data directory are log's (errors.Is with log.ErrLocked,
+// Start starts a broker: when it returns, clients are served, in a cluster once
+// Serving says so. Errors say what to do; those of the data directory are log's (errors.Is with log.ErrLocked,
 // log.ErrCorrupt, log.ErrVersion). ctx bounds nothing but the start.
 func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	if err := cfg.Validate(); err != nil {
@@ -54,21 +54,33 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	b := &Broker{cfg: cfg, log: cfg.Logger, started: time.Now(), fatal: make(chan error, 1)}
+	b := &Broker{cfg: cfg, log: cfg.Logger, started: time.Now(), fatal: make(chan error, 1), ready: make(chan struct{})}
 	b.tune()
 	// The address first: whoever starts a second broker by mistake learns it
 	// before anything is touched. Nobody is answered before all is open.
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", cfg.Listen)
+	ports, err := b.listen(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("listen for clients: %w", err)
-	}
-	if err := b.open(listener); err != nil {
-		listener.Close()
 		return nil, err
 	}
-	b.server.start()
+	if err := b.open(ports); err != nil {
+		ports.close()
+		return nil, err
+	}
+	if b.handler.clustered == nil {
+		b.serve()
+	}
 	return b, nil
 }
+
+// serve begins to serve clients.
+func (b *Broker) serve() {
+	b.server.start()
+	close(b.ready)
+}
+
+// Serving is closed when clients are served. In a cluster that is when the broker
+// has joined and has caught up with the metadata; Ready tells what is missing.
+func (b *Broker) Serving() <-chan struct{} { return b.ready }
 
 // tune sets what belongs to the process rather than to a broker.
 func (b *Broker) tune() {
@@ -85,7 +97,7 @@ func (b *Broker) tune() {
 
 // open opens everything from the disk up. What was opened is closed again if
 // something fails.
-func (b *Broker) open(listener net.Listener) (err error) {
+func (b *Broker) open(ports *ports) (err error) {
 	if b.store, err = b.openStore(); err != nil {
 		return err
 	}
@@ -99,40 +111,68 @@ func (b *Broker) open(listener net.Listener) (err error) {
 	}()
 	b.ids = b.newDedup()
 	b.topics = newTopics(b.store, b.ids, b.log, b.openReplica)
-	b.meta, err = consensus.OpenLocal(b.store, consensus.LocalOptions{Logger: b.log, OnChanges: b.changed})
-	if err != nil {
-		return err
-	}
 	h := &handler{
 		cfg: &b.cfg, log: b.log, now: time.Now, metrics: &metrics{},
 		node: b.store.Identity().Node, cluster: wire.UUID(b.store.Identity().Cluster),
-		advertise: b.cfg.Advertise, meta: b.meta, topics: b.topics, describe: b.Describe,
+		advertise: b.cfg.Advertise, topics: b.topics, describe: b.Describe,
 		fetchBudget: newBudget(int64(b.cfg.FetchMemoryBytes)),
 	}
 	for _, api := range wire.APIs() {
 		h.served[api.Kind] = api
 	}
 	if h.advertise == "" {
-		h.advertise = listener.Addr().String()
+		h.advertise = ports.clients.Addr().String()
 	}
+	if err := b.openMeta(h, ports); err != nil {
+		return err
+	}
+	h.meta = b.meta
 	var purge []wire.UUID
 	b.meta.View(func(m *consensus.Machine) {
 		h.producers = newProducers(m)
+		h.producers.shared = h.clustered != nil
 		purge, err = b.topics.load(m)
 	})
 	if err != nil {
 		return fmt.Errorf("take over the metadata: %w", err)
 	}
-	b.purge(purge)
 	b.handler = h
-	b.server = newServer(h, listener)
+	b.server = newServer(h, ports.clients)
+	if h.clustered != nil {
+		return b.beginClustered(h.clustered)
+	}
+	b.purge(purge)
 	return nil
+}
+
+// openMeta opens the metadata: of a cluster, or of a broker by itself.
+func (b *Broker) openMeta(h *handler, ports *ports) (err error) {
+	if ports.cluster == nil {
+		b.meta, err = b.openLocal()
+		return err
+	}
+	if h.clustered, err = b.openClustered(ports); err == nil {
+		b.meta = h.clustered.raft
+	}
+	return err
+}
+
+func (b *Broker) openLocal() (consensus.Driver, error) {
+	if _, there := b.store.Partition(consensus.RaftLogID); there {
+		return nil, fmt.Errorf("the data directory %s is that of a broker of a cluster: start it with cluster-listen and node-id %d", b.cfg.DataDir, b.store.Identity().Node)
+	}
+	return consensus.OpenLocal(b.store, consensus.LocalOptions{Logger: b.log, OnChanges: b.changed})
 }
 
 func (b *Broker) openStore() (*log.Store, error) {
 	dir, err := filepath.Abs(b.cfg.DataDir)
 	if err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
+	}
+	if b.cfg.clustered() {
+		if err := b.prepareClustered(dir); err != nil {
+			return nil, err
+		}
 	}
 	b.cfg.fitToDisk(diskSize(b.cfg.fs, dir))
 	return log.Open(dir, log.Options{
@@ -158,11 +198,31 @@ func orOff[T ~int64](v T) T {
 }
 
 func (b *Broker) openReplica(p *log.Partition) (*replica.Replica, error) {
-	return replica.Open(p, replica.Options{Self: replication.Member{Node: max(1, b.store.Identity().Node)}, Solo: true, Logger: b.log, OnFatal: b.fail})
+	o := replica.Options{Self: replication.Member{Node: max(1, b.store.Identity().Node)}, Solo: true, Logger: b.log, OnFatal: b.fail}
+	if f := b.topics.cluster; f != nil {
+		o.Self, o.Solo = *f.self.Load(), false
+	}
+	return replica.Open(p, o)
 }
 
 // changed follows the metadata, on the goroutine of its driver.
-func (b *Broker) changed(changes []consensus.Change) { b.purge(b.topics.changed(changes)) }
+func (b *Broker) changed(changes []consensus.Change) {
+	c := b.handler.clustered
+	if c == nil {
+		b.purge(b.topics.changed(changes))
+		return
+	}
+	for _, change := range changes {
+		switch change.Kind {
+		case consensus.BrokersChanged:
+			c.raft.View(c.following.know)
+		case consensus.ProducerRaised:
+			b.handler.producers.raise(change.Producer.ID, change.Producer.Epoch)
+		}
+	}
+	b.topics.changed(changes)
+	c.driver.Changed(changes)
+}
 
 // purge drops the tombstones of topics that are gone from disk. If that fails
 // the next start does it.
@@ -202,10 +262,20 @@ func (b *Broker) Ready() error {
 		return errDraining
 	case b.Health() != nil:
 		return b.Health()
+	case b.waiting() != "":
+		return errors.New("not yet of the cluster: " + b.waiting())
 	case b.store.Stats().Full:
 		return log.ErrStorageFull
 	}
 	return nil
+}
+
+// waiting is what a broker of a cluster waits for before it serves.
+func (b *Broker) waiting() string {
+	if b.handler.clustered == nil {
+		return ""
+	}
+	return b.handler.clustered.node.Waiting()
 }
 
 // Shutdown stops the broker: no more connections and requests, what is in
@@ -217,13 +287,26 @@ func (b *Broker) Shutdown(ctx context.Context) error {
 		b.stopping.Store(true)
 		ctx, cancel := context.WithTimeout(ctx, time.Duration(b.cfg.ShutdownTimeout))
 		defer cancel()
+		b.leave(ctx)
 		b.server.stop(ctx)
-		b.meta.Close()
+		b.closeMeta()
 		err := b.ids.Close() // it looks at the log once more
 		b.topics.close()
 		b.stopped = errors.Join(err, b.store.Close())
 	})
 	return b.stopped
+}
+
+// closeMeta ends the metadata and, in a cluster, everything between brokers.
+func (b *Broker) closeMeta() {
+	c := b.handler.clustered
+	if c != nil {
+		c.close()
+	}
+	b.meta.Close()
+	if c != nil {
+		c.driver.Close()
+	}
 }
 
 // Close is Shutdown without a limit but the shutdown timeout.

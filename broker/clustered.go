@@ -2,21 +2,35 @@ package broker
 
 import (
 	"context"
+	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/sequitur-mq/sequitur/broker/cluster"
+	"github.com/sequitur-mq/sequitur/broker/controller"
 	"github.com/sequitur-mq/sequitur/consensus"
+	"github.com/sequitur-mq/sequitur/replication/session"
 	"github.com/sequitur-mq/sequitur/wire"
 )
 
 // clustered is what a broker of a cluster has besides that of one by itself.
 type clustered struct {
+	log       *slog.Logger
 	listener  *cluster.Listener
 	peers     *cluster.Peers
 	node      *cluster.Node
-	meta      cluster.Metadata
+	raft      *consensus.Raft
+	meta      cluster.Metadata // the same
+	driver    *controller.Driver
 	following *following
-	stop      []func() // of what else runs, in order
+	session   uint64        // tells this life of the process from others
+	began     chan struct{} // closed when everything above is there
+	life      context.Context
+	end       context.CancelFunc
+
+	mu       sync.Mutex
+	sessions *session.Manager // nil until this broker knows which member it is
+	closed   bool
 }
 
 // brokers lists who takes part, and the one that controls: 0 if none is known.
@@ -67,12 +81,20 @@ func led(t *consensus.Topic) bool {
 	return true
 }
 
-// close ends everything but the metadata, which the caller closes.
+// close ends everything but the metadata, which the caller closes, and then the
+// controller.
 func (c *clustered) close() {
-	c.node.Close()
-	for _, stop := range c.stop {
-		stop()
+	c.end()
+	if c.node != nil {
+		c.node.Close()
 	}
-	c.peers.Close()
+	c.mu.Lock()
+	c.closed = true
+	sessions := c.sessions
+	c.mu.Unlock()
+	if sessions != nil {
+		sessions.Close()
+	}
 	_ = c.listener.Close() // nobody is to hear of it
+	c.peers.Close()
 }

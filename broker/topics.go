@@ -66,7 +66,7 @@ func newTopics(store *log.Store, ids *dedup.Index, logger *slog.Logger, open fun
 // deleted topics, none of which is on disk any more.
 func (t *topics) load(m *consensus.Machine) ([]wire.UUID, error) {
 	var specs []log.Spec
-	known := map[wire.UUID]bool{consensus.LogID.Topic: true}
+	known := map[wire.UUID]bool{}
 	for meta := range m.Topics() {
 		known[meta.ID] = true
 		specs = append(specs, t.missing(meta, allPartitions(meta))...)
@@ -88,7 +88,7 @@ func (t *topics) load(m *consensus.Machine) ([]wire.UUID, error) {
 		switch {
 		case gone[id.Topic]:
 			remove = append(remove, id)
-		case !known[id.Topic]:
+		case !known[id.Topic] && !consensus.Internal(id.Topic):
 			// Never removed on the ground that nobody knows it.
 			t.log.Warn("partition on disk that no topic has; it is left alone", "partition", id.String())
 		}

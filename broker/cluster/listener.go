@@ -10,8 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hashicorp/raft"
-
 	"github.com/sequitur-mq/sequitur/wire/peer"
 )
 
@@ -39,7 +37,7 @@ func Dial(ctx context.Context, addr string, kind peer.Stream) (net.Conn, error) 
 type Listener struct {
 	listener net.Listener
 	log      *slog.Logger
-	raft     *raftLayer
+	addr     string
 	running  sync.WaitGroup
 	stop     chan struct{}
 
@@ -60,28 +58,24 @@ func Listen(ctx context.Context, addr, advertise string, logger *slog.Logger) (*
 		advertise = listener.Addr().String()
 	}
 	l := &Listener{
-		listener: listener, log: logger, stop: make(chan struct{}),
+		listener: listener, log: logger, addr: advertise, stop: make(chan struct{}),
 		serve: map[peer.Stream]func(net.Conn){}, open: map[net.Conn]struct{}{},
 	}
-	l.raft = &raftLayer{addr: address(advertise), conns: make(chan net.Conn), stop: make(chan struct{})}
 	l.running.Add(1)
 	go l.accept()
 	return l, nil
 }
 
 // Addr is the address that other brokers reach this one at.
-func (l *Listener) Addr() string { return string(l.raft.addr) }
+func (l *Listener) Addr() string { return l.addr }
 
 // Handle says who serves the streams of a kind. serve runs on a goroutine of
-// the connection, which is closed when it returns.
+// the connection, which is closed when it returns, unless it is Raft's.
 func (l *Listener) Handle(kind peer.Stream, serve func(net.Conn)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.serve[kind] = serve
 }
-
-// Raft is the stream layer for Raft's transport.
-func (l *Listener) Raft() raft.StreamLayer { return l.raft }
 
 // Close closes the port and every connection that is served here, and waits for
 // those who serve them.
@@ -98,7 +92,6 @@ func (l *Listener) Close() error {
 		conn.Close()
 	}
 	l.mu.Unlock()
-	err = errors.Join(err, l.raft.Close())
 	l.running.Wait()
 	return err
 }
@@ -156,19 +149,19 @@ func (l *Listener) dispatch(conn net.Conn) {
 		conn.Close()
 		return
 	}
-	if kind == peer.StreamRaft {
-		l.remove(conn)
-		l.raft.offer(conn)
-		return
-	}
 	l.mu.Lock()
 	serve := l.serve[kind]
+	if kind == peer.StreamRaft && serve != nil {
+		delete(l.open, conn)
+	}
 	l.mu.Unlock()
 	if serve != nil {
 		serve(conn)
 	}
-	l.remove(conn)
-	conn.Close()
+	if kind != peer.StreamRaft || serve == nil {
+		l.remove(conn)
+		conn.Close()
+	}
 }
 
 func readPreamble(conn net.Conn) (peer.Stream, error) {
@@ -185,58 +178,3 @@ func readPreamble(conn net.Conn) (peer.Stream, error) {
 	}
 	return kind, conn.SetReadDeadline(time.Time{})
 }
-
-// raftLayer is the cluster port as Raft's transport sees it.
-type raftLayer struct {
-	addr  address
-	conns chan net.Conn
-	once  sync.Once
-	stop  chan struct{}
-}
-
-func (r *raftLayer) offer(conn net.Conn) {
-	timeout := time.NewTimer(preambleTimeout)
-	defer timeout.Stop()
-	select {
-	case r.conns <- conn:
-	case <-r.stop:
-		conn.Close()
-	case <-timeout.C: // no Raft runs here yet
-		conn.Close()
-	}
-}
-
-// Accept implements net.Listener.
-func (r *raftLayer) Accept() (net.Conn, error) {
-	select {
-	case conn := <-r.conns:
-		return conn, nil
-	case <-r.stop:
-		return nil, net.ErrClosed
-	}
-}
-
-// Close implements net.Listener.
-func (r *raftLayer) Close() error {
-	r.once.Do(func() { close(r.stop) })
-	return nil
-}
-
-// Addr implements net.Listener.
-func (r *raftLayer) Addr() net.Addr { return r.addr }
-
-// Dial implements raft.StreamLayer.
-func (r *raftLayer) Dial(addr raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
-	defer cancel()
-	return Dial(ctx, string(addr), peer.StreamRaft)
-}
-
-// address is an address that may be a host name.
-type address string
-
-// Network implements net.Addr.
-func (a address) Network() string { return "tcp" }
-
-// String implements net.Addr.
-func (a address) String() string { return string(a) }

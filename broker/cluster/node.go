@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -20,12 +21,9 @@ type Metadata interface {
 	IsLeader() bool
 	// Leader is the node that leads Raft and its cluster address, 0 if none is known.
 	Leader() (node uint32, addr string)
-	Term() uint64
 	Applied() uint64
 	// ApplyForwarded proposes an encoded command of another broker.
 	ApplyForwarded(ctx context.Context, command []byte) (index uint64, result []byte, err error)
-	// Admit makes a broker take part in Raft, at the address that it has now.
-	Admit(ctx context.Context, b consensus.Broker) error
 	TransferLeadership() error
 }
 
@@ -56,12 +54,15 @@ type Options struct {
 	Cluster wire.UUID // zero: of none yet
 	// SetCluster makes the membership of a cluster durable.
 	SetCluster func(wire.UUID) error
-	HasState   bool   // Raft has written something in this directory
-	Session    uint64 // tells this life of the process from others
-	Addr       string // for clients
-	Rack       string
-	Version    string
-	Join       []string
+	// Founding: Raft knows this broker alone, so it is the one that founds.
+	Founding bool
+	// FoundAs is the UUID of a cluster that is founded here; zero: a new one.
+	FoundAs wire.UUID
+	Session uint64 // tells this life of the process from others
+	Addr    string // for clients
+	Rack    string
+	Version string
+	Join    []string
 	// Import is the state of a standalone broker that becomes a cluster.
 	Import []byte
 
@@ -99,21 +100,21 @@ type Node struct {
 	complained time.Time // of the node's goroutine
 }
 
-// StartNode serves the others and starts to join, which may take as long as the
-// others are not there.
-func StartNode(o Options) *Node {
+// NewNode returns a node that does nothing yet.
+func NewNode(o Options) *Node {
 	n := &Node{o: o}
 	n.cluster.Store(&o.Cluster)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.wait("the broker has just started")
 	n.server = &Server{Handle: n.handle, Lost: n.o.Controller.Disconnected, Log: o.Logger}
-	o.Listener.Handle(peer.StreamRPC, n.server.Serve)
-	n.ended.Add(1)
-	go func() {
-		defer n.ended.Done()
-		n.run()
-	}()
 	return n
+}
+
+// Start serves the others and begins to join, which may take as long as the
+// others are not there.
+func (n *Node) Start() {
+	n.o.Listener.Handle(peer.StreamRPC, n.server.Serve)
+	n.ended.Go(n.run)
 }
 
 // Close ends the node's own goroutine. The listener goes on answering until it is
@@ -211,8 +212,8 @@ func (n *Node) enter() error {
 	if n.Cluster() != (wire.UUID{}) {
 		return nil
 	}
-	if n.o.HasState {
-		return n.found() // it began to, and was interrupted
+	if n.o.Founding || n.o.Import != nil {
+		return n.found() // perhaps it began to, and was interrupted
 	}
 	for n.ctx.Err() == nil {
 		step, err := NextStep(Newcomer{Node: n.o.Node, Disk: n.o.Disk}, n.ask())
@@ -241,7 +242,7 @@ func (n *Node) enter() error {
 // found founds a cluster of this broker. Whatever is interrupted here is done
 // again: the directory is of the cluster when all of it is there.
 func (n *Node) found() error {
-	if !n.o.HasState {
+	if !n.o.Founding {
 		if err := n.o.Meta.Bootstrap(); err != nil {
 			return fmt.Errorf("found a cluster: %w", err)
 		}
@@ -263,11 +264,17 @@ func (n *Node) found() error {
 		if res, err = n.o.Meta.Do(n.ctx, consensus.ImportState{Snapshot: n.o.Import}); err == nil {
 			err = res.Errors[0]
 		}
+		if errors.Is(err, wire.ErrTopicExists) {
+			err = nil // that was done before
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("found a cluster: %w", err)
 	}
-	id := newUUID()
+	id := n.o.FoundAs
+	if id == (wire.UUID{}) {
+		id = newUUID()
+	}
 	n.o.Logger.Info("cluster founded", "cluster", id.String(), "node", n.o.Node)
 	return n.belong(id)
 }

@@ -143,9 +143,6 @@ func (n *Node) admit(ctx context.Context, req *peer.RegisterRequest) (*peer.Regi
 	if err == nil {
 		err = res.Errors[0]
 	}
-	if err == nil && req.Cluster != (wire.UUID{}) {
-		err = n.o.Meta.Admit(ctx, res.Broker)
-	}
 	if err != nil {
 		return nil, err
 	}

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hashicorp/raft"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -128,24 +127,17 @@ func TestStreams(t *testing.T) {
 	_, err = nc.Read(make([]byte, 1))
 	require.Error(t, err)
 
-	layer := l.Raft()
-	require.Equal(t, l.Addr(), layer.Addr().String())
-	out, err := layer.Dial("127.0.0.1:1", time.Second)
-	require.Error(t, err)
-	require.Nil(t, out)
-	out, err = layer.Dial(raft.ServerAddress(l.Addr()), 10*time.Second)
+	taken := make(chan net.Conn, 1)
+	l.Handle(peer.StreamRaft, func(nc net.Conn) { taken <- nc })
+	out, err := Dial(context.Background(), l.Addr(), peer.StreamRaft)
 	require.NoError(t, err)
 	defer out.Close()
-	in, err := layer.Accept()
-	require.NoError(t, err)
+	in := <-taken
 	defer in.Close()
 	_, err = out.Write([]byte("x"))
 	require.NoError(t, err)
 	b := make([]byte, 1)
 	_, err = in.Read(b)
-	require.NoError(t, err)
+	require.NoError(t, err, "a stream of Raft is Raft's to close")
 	require.Equal(t, "x", string(b))
-	require.NoError(t, layer.Close())
-	_, err = layer.Accept()
-	require.ErrorIs(t, err, net.ErrClosed)
 }

@@ -269,7 +269,7 @@ func (k *conn) overdue(now int64) {
 	}
 	if since := k.forsaken.Load(); since != 0 && now-since > int64(forsakenFor) {
 		if oldest <= since {
-			k.kill(fmt.Errorf("%s lost partitions to another leader and does not answer", k.addr))
+			k.kill(errForsaken)
 		}
 		k.forsaken.CompareAndSwap(since, 0)
 	}
@@ -283,6 +283,8 @@ const (
 	// partitions to another leader.
 	forsakenFor = 50 * time.Millisecond
 )
+
+var errForsaken = errors.New("the broker lost partitions to another leader and does not answer")
 
 // silent reports whether requests wait and nothing comes.
 func (k *conn) silent(now int64) bool {

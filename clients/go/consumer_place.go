@@ -50,7 +50,7 @@ func (k *Consumer) place(p *consumed) {
 		k.wg.Add(1)
 		go f.run()
 	}
-	if news && f.down {
+	if f.down && (news || p.fetcher != f) {
 		f.revive()
 	}
 	if p.fetcher == f {
@@ -158,8 +158,9 @@ func (k *Consumer) learned(name string, info *topicInfo, err *Error) {
 // reconsider follows the leader that fresh metadata name, or keeps looking for it. Lock
 // held.
 func (k *Consumer) reconsider(p *consumed, now int64) {
+	lead := &p.topic.parts[p.index]
 	switch {
-	case p.epoch != p.topic.parts[p.index].Epoch:
+	case lead.Epoch != p.epoch, lead.Leader != 0 && p.fetcher == nil:
 		p.hunt.succeeded()
 		p.moved = false
 		k.place(p)

@@ -75,8 +75,11 @@ func (t *partition) findSender() {
 	n := t.p.client.leader(t.topic.info, t.index)
 	if t.sender != nil && t.sender.node != n {
 		t.proven = false
-		if k := t.sender.conn; t.wire > 0 && k != nil {
-			k.forsaken.Store(t.p.client.now())
+		if k, now := t.sender.conn, t.p.client.now(); t.wire > 0 && k != nil {
+			k.forsaken.Store(now)
+			if k.silent(now) {
+				k.kill(errForsaken)
+			}
 		}
 	}
 	if n == nil {
@@ -94,7 +97,7 @@ func (t *partition) findSender() {
 	if s == nil {
 		s = t.p.newSender(n)
 	}
-	if news && s.down {
+	if s.down && (news || t.sender != s) {
 		s.revive()
 	}
 	if t.sender == s {

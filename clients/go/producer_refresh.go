@@ -72,9 +72,9 @@ func (p *Producer) learned(name string, info *topicInfo, err *Error) {
 
 // reconsider follows the leader that fresh metadata name, or keeps looking for it.
 func (t *partition) reconsider(now int64) {
-	epoch := t.topic.info.parts[t.index].Epoch
+	lead := &t.topic.info.parts[t.index]
 	switch {
-	case epoch != t.epoch:
+	case lead.Epoch != t.epoch, lead.Leader != 0 && t.sender == nil:
 		t.hunt.succeeded()
 		t.stale = false
 		t.findSender()

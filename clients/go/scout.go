@@ -9,9 +9,10 @@ import (
 )
 
 const (
-	// scoutGap is the least time between two questions of the scout: what is wanted
-	// meanwhile is asked for together.
-	scoutGap = 3 * time.Millisecond
+	// scoutGap is the time between two questions of the scout: what is wanted meanwhile is
+	// asked for together. It grows to scoutGapMax while something goes on being wanted.
+	scoutGap    = 10 * time.Millisecond
+	scoutGapMax = 50 * time.Millisecond
 	// huntFirst and huntMax bound the back-off of whoever waits for a leader: a
 	// partition without one is asked for again soon, so that a failover costs little
 	// more than its own time.
@@ -80,7 +81,7 @@ func (s *scout) due() (map[string]*want, time.Duration) {
 	now, wait := s.client.now(), time.Hour
 	var round map[string]*want
 	for name, w := range s.wanted {
-		if left := time.Duration(w.at - now); left > scoutGap/2 {
+		if left := time.Duration(w.at - now); left > time.Millisecond {
 			wait = min(wait, left)
 			continue
 		}
@@ -99,9 +100,13 @@ func (s *scout) run() {
 	defer c.wg.Done()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	gap := scoutGap
 	for {
 		round, wait := s.due()
 		if round == nil {
+			if wait > scoutGapMax {
+				gap = scoutGap
+			}
 			timer.Reset(wait)
 			select {
 			case <-timer.C:
@@ -112,9 +117,10 @@ func (s *scout) run() {
 			continue
 		}
 		s.ask(round)
-		if pause(c.ctx, scoutGap) != nil {
+		if pause(c.ctx, gap) != nil {
 			return
 		}
+		gap = min(gap+gap/5, scoutGapMax)
 	}
 }
 

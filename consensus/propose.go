@@ -204,7 +204,17 @@ func (r *Raft) apply(ctx context.Context, command []byte) (applied, error) {
 		timeout = max(min(timeout, time.Until(deadline)), time.Millisecond)
 	}
 	future := r.raft.Apply(command, timeout)
-	if err := future.Error(); err != nil {
+	outcome := make(chan error, 1)
+	go func() { outcome <- future.Error() }()
+	var err error
+	select {
+	case err = <-outcome:
+	case <-ctx.Done():
+		return applied{}, ctx.Err()
+	case <-r.stopped.Done():
+		return applied{}, ErrClosed
+	}
+	if err != nil {
 		switch {
 		case errors.Is(err, raft.ErrNotLeader), errors.Is(err, raft.ErrLeadershipLost), errors.Is(err, raft.ErrLeadershipTransferInProgress):
 			return applied{}, notLeader

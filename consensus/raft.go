@@ -165,7 +165,6 @@ func (r *Raft) open(store *log.Store) (err error) {
 	c.HeartbeatTimeout, c.ElectionTimeout = r.o.ElectionTimeout, r.o.ElectionTimeout
 	c.LeaderLeaseTimeout = min(r.o.LeaseTimeout, r.o.ElectionTimeout)
 	c.CommitTimeout = 10 * time.Millisecond
-	c.BatchApplyCh = true
 	c.ShutdownOnRemove = false
 	c.SnapshotThreshold, c.TrailingLogs = r.o.SnapshotEntries, 4*r.o.SnapshotEntries
 	c.SnapshotInterval = r.o.SnapshotInterval
@@ -355,8 +354,8 @@ func (r *Raft) Close() {
 	r.running.Wait()
 }
 
-// haltingLog keeps Raft from going on after its storage failed, or its closing race with the
-// store's: it ends the goroutine that asked, where Raft would panic or carry on.
+// haltingLog keeps Raft's main loop from going on after its storage failed: it ends the
+// loop's goroutine where Raft would panic.
 type haltingLog struct {
 	*raftLog
 	open *atomic.Bool // Raft has been opened
@@ -370,7 +369,7 @@ func (h haltingLog) SetUint64(key []byte, value uint64) error {
 // GetLog implements raft.LogStore. Raft panics when a committed entry cannot be read.
 func (h haltingLog) GetLog(index uint64, out *raft.Log) error {
 	err := h.raftLog.GetLog(index, out)
-	if err == raft.ErrLogNotFound {
+	if err == raft.ErrLogNotFound || err != nil && !applying() {
 		return err
 	}
 	return h.halt(err)

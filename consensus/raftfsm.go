@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"strings"
 	"sync"
 
 	"github.com/hashicorp/raft"
@@ -157,6 +158,22 @@ func (h haltingLog) halt(err error) error {
 		runtime.Goexit()
 	}
 	return err
+}
+
+// applying says whether the caller is Raft as it applies committed entries. Others that
+// read the log cope with errors.
+func applying() bool {
+	callers := make([]uintptr, 8)
+	frames := runtime.CallersFrames(callers[:runtime.Callers(2, callers)])
+	for {
+		frame, more := frames.Next()
+		if strings.HasSuffix(frame.Function, "/raft.(*Raft).processLogs") {
+			return true
+		}
+		if !more {
+			return false
+		}
+	}
 }
 
 // progress is how far the machine has come.

@@ -41,7 +41,7 @@ const (
 // raftLog keeps Raft's log and votes in a partition: an entry is a batch of one record,
 // its offset is the entry's index and its leader epoch the term. It implements
 // raft.LogStore and raft.StableStore. The first error of the storage is final: it is
-// reported once, and everything fails with it from then on.
+// reported once, and nothing is stored from then on. What is there can be read still.
 //
 // A log that is to go on at a higher index, because a snapshot took the place of
 // entries that never came, begins with a batch of no records that takes up the
@@ -142,9 +142,9 @@ func (l *raftLog) FirstIndex() (uint64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.first == l.next {
-		return 0, l.err
+		return 0, nil
 	}
-	return l.first, l.err
+	return l.first, nil
 }
 
 // LastIndex implements raft.LogStore.
@@ -152,9 +152,9 @@ func (l *raftLog) LastIndex() (uint64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.first == l.next {
-		return 0, l.err
+		return 0, nil
 	}
-	return l.next - 1, l.err
+	return l.next - 1, nil
 }
 
 // IsMonotonic implements raft.MonotonicLogStore: there are no gaps.
@@ -163,12 +163,10 @@ func (l *raftLog) IsMonotonic() bool { return true }
 // GetLog implements raft.LogStore. The data must not be changed.
 func (l *raftLog) GetLog(index uint64, out *raft.Log) error {
 	l.mu.Lock()
-	first, next, err := l.first, l.next, l.err
+	first, next := l.first, l.next
 	cached := l.cache.get(index)
 	l.mu.Unlock()
 	switch {
-	case err != nil:
-		return err
 	case index < first || index >= next:
 		return raft.ErrLogNotFound
 	case cached != nil:
@@ -392,7 +390,10 @@ func (l *raftLog) Get(key []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return l.p.Value(k), l.failed()
+	if l.failed() != nil {
+		return nil, l.failed() // it may be one that did not get durable
+	}
+	return l.p.Value(k), nil
 }
 
 // SetUint64 implements raft.StableStore.

@@ -57,6 +57,39 @@ func (c *Controller) leaveJoint(p *part) bool {
 	return c.proposeSet(p, replication.ReplicaSet{Members: s.Joining}, c.keep(p, s.Joining))
 }
 
+// finishJoint ends a joint set whose leader is gone, if its start record was committed
+// and no majority of both sets is left to elect another one.
+func (c *Controller) finishJoint(p *part) bool {
+	s := &p.meta.Set
+	return len(s.Joining) > 0 && p.serving() && !c.electable(p, s) &&
+		c.proposeSet(p, replication.ReplicaSet{Members: s.Joining}, replication.Member{})
+}
+
+// undoJoint goes back to the old set if the joint one can elect nobody and the old one
+// can. That is safe at any time: what is committed in a joint epoch is on a majority of
+// the old set too. The change begins again when its members are there.
+func (c *Controller) undoJoint(p *part) bool {
+	s := &p.meta.Set
+	if len(s.Joining) == 0 || c.electable(p, s) || slices.ContainsFunc(s.Voters(), c.doubtful) {
+		return false
+	}
+	old, joined := replication.ReplicaSet{Members: s.Members}, replication.ReplicaSet{Members: s.Joining}
+	if !c.electable(p, &old) || p.serving() && c.electable(p, &joined) {
+		return false
+	}
+	if !c.backsOff(p) {
+		c.note("%v goes back to %v: no majority of %v lives", p, s.Members, s.Joining)
+		c.proposeSet(p, old, c.keep(p, s.Members))
+	}
+	return true
+}
+
+// doubtful says whether it will soon be known if the member's broker lives.
+func (c *Controller) doubtful(m replication.Member) bool {
+	b := c.brokers[m.Node]
+	return b != nil && b.Disk == m.Disk && (b.state == unknown || b.state == suspect)
+}
+
 // triesToMoveAway bounds how often a leader that is not in the new set is asked to
 // hand over before it is dropped with what it alone has, none of which is committed.
 const triesToMoveAway = 3
@@ -90,11 +123,7 @@ func (c *Controller) keep(p *part, members []replication.Member) (best replicati
 
 // proposeSet begins an epoch with another replica set, if it can elect a leader.
 func (c *Controller) proposeSet(p *part, s replication.ReplicaSet, prefer replication.Member) bool {
-	if !c.electable(p, &s) || !c.electable(p, &p.meta.Set) {
-		return false
-	}
-	if c.now < p.notBefore {
-		c.wakeAt(p, p.notBefore)
+	if !c.electable(p, &s) {
 		return false
 	}
 	s = s.Clone()
@@ -108,7 +137,17 @@ func (c *Controller) proposeSet(p *part, s replication.ReplicaSet, prefer replic
 func (c *Controller) endMove(p *part) {
 	c.note("%v: moved to %v (%s)", p, p.meta.Set.Members, p.reason)
 	p.target, p.reason = nil, ""
+	c.checkMembers(p)
 	c.wakeMoves()
+}
+
+// checkMembers has a plan made if the members are not, or no longer, as they should be:
+// while a change was under way, no other was looked at.
+func (c *Controller) checkMembers(p *part) {
+	members := p.meta.Set.Members
+	if p.target != nil && !c.reachable(p.target) || len(members) != p.topic.rf || !c.reachable(members) || slices.ContainsFunc(members, func(m replication.Member) bool { return c.brokers[m.Node].Draining }) {
+		c.replan = true
+	}
 }
 
 // wakeMoves has all partitions judged that wait for others to have moved.
@@ -180,7 +219,9 @@ type handover struct {
 	again time.Duration // not before
 	until time.Duration
 	why   string
-	reply uint64 // to the administrator who ordered it, 0: nobody
+	// forced: as long as its broker must lead nothing
+	forced bool
+	reply  uint64 // to the administrator who ordered it, 0: nobody
 }
 
 // handOver begins the epoch in which another leader is elected, if one is wanted.
@@ -188,8 +229,12 @@ type handover struct {
 func (c *Controller) handOver(p *part) {
 	h := p.handover
 	if h == nil && c.mustGiveWay(p.meta.Leader) {
-		h = &handover{from: p.meta.Leader, until: c.now + 24*time.Hour, why: "its broker is to lead nothing"}
+		h = &handover{from: p.meta.Leader, until: c.now + 24*time.Hour, why: "its broker is to lead nothing", forced: true}
 		p.handover = h
+	}
+	if h != nil && h.forced && !c.mustGiveWay(h.from) {
+		p.handover = nil // its broker stays after all
+		return
 	}
 	switch {
 	case h == nil:

@@ -37,12 +37,14 @@
 //
 // Each arrow is a new epoch, and is taken only while the leader of the current one
 // serves: that is, its start record is committed. One change at a time per partition.
+// A joint set that can elect nobody goes back to {old} if that can: whatever was committed
+// by both is on a majority of it.
 //
 // # Invariants
 //
 //	Nothing is proposed but on the base of the epoch that was seen (the machine refuses the rest).
 //	A leader is elected only from the votes of a majority, of both sets if joint, and never
 //	from the vote of a process that has been restarted since.
-//	A joint set is left only when its start record is committed.
+//	A joint set is left for the new one only when its start record is committed.
 //	The same events in the same order give the same effects.
 package controller

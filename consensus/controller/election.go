@@ -129,7 +129,7 @@ func (c *Controller) choose(p *part, best replication.Member) *ballot {
 		switch {
 		case b.member == p.prefer:
 			return 0, 0
-		case on.leaving != nil || on.Draining:
+		case on.leaving != nil || on.Draining || p.handover != nil && b.member == p.handover.from:
 			return 2, on.leads
 		}
 		return 1, on.leads

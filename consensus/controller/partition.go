@@ -87,6 +87,9 @@ func (c *Controller) putPart(p *part, now consensus.Partition) {
 	if now.Epoch != old.Epoch {
 		p.ballots, p.majority, p.decided, p.caughtUp, p.session, p.overtaken = nil, 0, false, nil, 0, false
 	}
+	if len(old.Set.Joining) > 0 && len(now.Set.Joining) == 0 {
+		c.checkMembers(p)
+	}
 	if now.Leader.IsZero() {
 		if now.Epoch > 0 {
 			p.openBallots()
@@ -158,13 +161,16 @@ func (c *Controller) judgePart(p *part) {
 	case p.pending:
 	case p.meta.Epoch == 0:
 		c.begin(p, "")
+	case c.undoJoint(p):
 	case p.meta.Leader.IsZero() && p.overtaken:
 		c.begin(p, "a replica has adopted a later one")
 	case p.meta.Leader.IsZero():
 		c.elect(p)
 	default:
 		if why := c.leaderGone(p); why != "" {
-			c.begin(p, why)
+			if !c.finishJoint(p) {
+				c.begin(p, why)
+			}
 			return
 		}
 		if !c.changeSet(p) {
@@ -210,17 +216,25 @@ func (c *Controller) begin(p *part, why string) {
 	if !c.electable(p, &p.meta.Set) {
 		return // until brokers come back: their coming touches the partition
 	}
-	if c.now < p.notBefore && !c.s.Break.NoBackoff {
-		c.wakeAt(p, p.notBefore)
+	if c.backsOff(p) {
 		return
 	}
-	p.notBefore = c.now + doubled(c.s.BackoffMin, p.attempts, c.s.BackoffMax)
-	p.attempts++
 	if why != "" {
 		c.noteBegin(p, why)
 	}
 	c.balance.quiet = c.now
 	c.proposeEpoch(p, nil)
+}
+
+// backsOff says whether it is too early for another epoch, and counts it if it is not.
+func (c *Controller) backsOff(p *part) bool {
+	if c.now < p.notBefore && !c.s.Break.NoBackoff {
+		c.wakeAt(p, p.notBefore)
+		return true
+	}
+	p.notBefore = c.now + doubled(c.s.BackoffMin, p.attempts, c.s.BackoffMax)
+	p.attempts++
+	return false
 }
 
 // begun is why epochs are begun, for the log: once per reason.

@@ -80,7 +80,7 @@ func (x *trouble) run() {
 		case 1: // killed; the election takes its time
 			victim.lead("storm", rand.IntN(len(x.peers[0].topics["storm"].parts)))
 			victim.kill()
-			x.progress(2, x.asked)
+			x.progress(50, func() int { return 25*x.asked() + x.appended() }) // whoever notices asks
 			elect(others...)
 			x.progress(5, x.appended)
 			victim.restart()
@@ -186,12 +186,20 @@ func failovers(t *testing.T, partitions int, broken rules) error {
 		sent.Add(1)
 		return Record{Topic: "storm", Key: []byte{byte(rand.IntN(200))}, Value: []byte(v)}
 	}
+	unanswered := make(chan struct{}, 4000) // bounds the work of one round
+	answered := func(done func(Ack, error)) func(Ack, error) {
+		return func(a Ack, err error) {
+			<-unanswered
+			done(a, err)
+		}
+	}
 	for g := range senders {
 		sending.Go(func() {
 			for i := 0; !x.over(); i++ {
+				unanswered <- struct{}{}
 				r := send(fmt.Sprintf("s%d", g), i)
-				if err := p.SendAsync(t.Context(), r, h.outcome(string(r.Value))); err != nil {
-					h.outcome(string(r.Value))(Ack{}, err)
+				if err := p.SendAsync(t.Context(), r, answered(h.outcome(string(r.Value)))); err != nil {
+					answered(h.outcome(string(r.Value)))(Ack{}, err)
 				}
 			}
 		})

@@ -85,14 +85,20 @@ func (f *Follower) Appended(epoch uint32, base, end int64) error {
 	return nil
 }
 
+// agrees says that the log is known to be a beginning of the leader's. It is so for good:
+// the leader of an epoch only appends.
+func (f *Follower) agrees() bool {
+	last := f.lastEpoch()
+	return f.matched || last == f.epoch || last == 0
+}
+
 // Truncate looks at the leader's answer that the logs differ: its greatest epoch up to
 // the follower's last one, and where that ends. It returns where the driver has to
 // truncate the log to, End if nothing is to be done. The machine's log ends there from
 // now on.
 func (f *Follower) Truncate(commonEpoch uint32, end int64) (to int64, err error) {
-	// A log that agreed with the leader's once goes on to do so: the answer came late.
-	if f.over || f.matched || f.lastEpoch() == f.epoch {
-		return f.end, nil
+	if f.over || f.agrees() {
+		return f.end, nil // the answer came late
 	}
 	if f.suspect && !f.breaks.SuspectVotes {
 		return f.end, fmt.Errorf("truncate replica %v to %d: %w", f.self, end, ErrSuspect)
@@ -111,8 +117,8 @@ func (f *Follower) Truncate(commonEpoch uint32, end int64) (to int64, err error)
 // Reset looks at the leader's answer that its log begins at start, with nothing in
 // common with this one. It returns whether the driver has to begin a new log there.
 func (f *Follower) Reset(start int64) (reset bool, err error) {
-	if f.over || start <= f.end && (f.matched || f.lastEpoch() == f.epoch) {
-		return false, nil
+	if f.over || start <= f.end && f.agrees() {
+		return false, nil // the answer came late
 	}
 	if start < f.highWatermark {
 		return false, fmt.Errorf("replica %v would begin anew at %d, below its high watermark %d: %w",

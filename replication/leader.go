@@ -23,6 +23,7 @@ type Leader struct {
 	epoch      uint32
 	fencedBy   uint32 // the newer epoch seen, or 0
 	epochStart int64  // from here on records are of this epoch
+	began      int64  // end of the log when this leader began; an epoch may go on after a restart
 	solo       bool
 	round      uint64 // the latest started
 
@@ -62,7 +63,7 @@ func newLeader(log *log, epoch uint32, set ReplicaSet) (*Leader, error) {
 	if !set.IsVoter(log.self) {
 		return nil, fmt.Errorf("lead epoch %d: replica %v is no member of the replica set", epoch, log.self)
 	}
-	l := &Leader{log: log, epoch: epoch, epochStart: log.end}
+	l := &Leader{log: log, epoch: epoch, epochStart: log.end, began: log.end}
 	if n := len(log.history.entries); n > 0 {
 		last := log.history.entries[n-1]
 		if last.Epoch > epoch {
@@ -110,6 +111,9 @@ func (l *Leader) Epoch() uint32 { return l.epoch }
 // EpochStart is the offset of the first record of the epoch.
 func (l *Leader) EpochStart() int64 { return l.epochStart }
 
+// Start is where the leader's log begins.
+func (l *Leader) Start() int64 { return l.start }
+
 // End is the end of the leader's log.
 func (l *Leader) End() int64 { return l.end }
 
@@ -119,10 +123,10 @@ func (l *Leader) HighWatermark() int64 { return l.highWatermark }
 // Fenced returns the newer epoch that ended this one, or 0.
 func (l *Leader) Fenced() uint32 { return l.fencedBy }
 
-// Serving says that the epoch's start record is committed, so that everything committed
-// in older epochs is known to be. Before that clients are not served.
+// Serving says that the start record is committed, so that everything committed before
+// is known to be. Before that clients are not served.
 func (l *Leader) Serving() bool {
-	return l.fencedBy == 0 && (l.solo || l.highWatermark > l.epochStart || l.breaks.ServeBeforeStart)
+	return l.fencedBy == 0 && (l.solo || l.highWatermark > l.began || l.breaks.ServeBeforeStart)
 }
 
 // MayAppend returns ErrFenced once the leader is fenced.

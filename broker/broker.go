@@ -34,7 +34,8 @@ type Broker struct {
 	server  *server
 	ready   chan struct{} // closed when clients are served
 
-	fatal    chan error // holds the first failure
+	fatal    chan error    // holds the first failure
+	failed   chan struct{} // closed after it
 	failure  atomic.Pointer[error]
 	stopping atomic.Bool
 	stop     sync.Once
@@ -54,7 +55,7 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	b := &Broker{cfg: cfg, log: cfg.Logger, started: time.Now(), fatal: make(chan error, 1), ready: make(chan struct{})}
+	b := &Broker{cfg: cfg, log: cfg.Logger, started: time.Now(), fatal: make(chan error, 1), ready: make(chan struct{}), failed: make(chan struct{})}
 	b.tune()
 	// The address first: whoever starts a second broker by mistake learns it
 	// before anything is touched. Nobody is answered before all is open.
@@ -103,9 +104,7 @@ func (b *Broker) open(ports *ports) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			if b.meta != nil {
-				b.meta.Close()
-			}
+			b.closeMeta()
 			err = errors.Join(err, b.store.Close())
 		}
 	}()
@@ -123,6 +122,7 @@ func (b *Broker) open(ports *ports) (err error) {
 	if h.advertise == "" {
 		h.advertise = ports.clients.Addr().String()
 	}
+	b.handler = h
 	if err := b.openMeta(h, ports); err != nil {
 		return err
 	}
@@ -136,7 +136,6 @@ func (b *Broker) open(ports *ports) (err error) {
 	if err != nil {
 		return fmt.Errorf("take over the metadata: %w", err)
 	}
-	b.handler = h
 	b.server = newServer(h, ports.clients)
 	if h.clustered != nil {
 		return b.beginClustered(h.clustered)
@@ -236,6 +235,7 @@ func (b *Broker) purge(gone []wire.UUID) {
 func (b *Broker) fail(err error) {
 	if b.failure.CompareAndSwap(nil, &err) {
 		b.fatal <- err
+		close(b.failed)
 	}
 }
 
@@ -246,6 +246,9 @@ func (b *Broker) Addr() string { return b.server.listener.Addr().String() }
 // trusted any more. Nothing is acknowledged after it; the caller shuts the
 // broker down and ends the process.
 func (b *Broker) Err() <-chan error { return b.fatal }
+
+// Failed is closed when Err has something.
+func (b *Broker) Failed() <-chan struct{} { return b.failed }
 
 // Health returns nil, or why the process cannot recover by itself.
 func (b *Broker) Health() error {
@@ -299,6 +302,9 @@ func (b *Broker) Shutdown(ctx context.Context) error {
 
 // closeMeta ends the metadata and, in a cluster, everything between brokers.
 func (b *Broker) closeMeta() {
+	if b.meta == nil {
+		return
+	}
 	c := b.handler.clustered
 	if c != nil {
 		c.close()

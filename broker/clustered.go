@@ -24,7 +24,8 @@ type clustered struct {
 	driver    *controller.Driver
 	following *following
 	session   uint64        // tells this life of the process from others
-	began     chan struct{} // closed when everything above is there
+	began     chan struct{} // closed when everything above is there, or nothing will be
+	beginning sync.Once
 	life      context.Context
 	end       context.CancelFunc
 
@@ -32,6 +33,8 @@ type clustered struct {
 	sessions *session.Manager // nil until this broker knows which member it is
 	closed   bool
 }
+
+func (c *clustered) begin() { c.beginning.Do(func() { close(c.began) }) }
 
 // brokers lists who takes part, and the one that controls: 0 if none is known.
 func (c *clustered) brokers() (list []wire.BrokerMetadata, controller uint32) {
@@ -85,6 +88,7 @@ func led(t *consensus.Topic) bool {
 // controller.
 func (c *clustered) close() {
 	c.end()
+	c.begin()
 	if c.node != nil {
 		c.node.Close()
 	}

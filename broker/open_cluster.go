@@ -21,6 +21,10 @@ import (
 	"github.com/sequitur-mq/sequitur/wire/peer"
 )
 
+// ErrNotAdmitted says that this broker cannot be one of the cluster as it is
+// configured.
+var ErrNotAdmitted = errors.New("not admitted to the cluster")
+
 // prepareClustered checks that the data directory can be that of this broker, and
 // makes it if it is new.
 func (b *Broker) prepareClustered(dir string) error {
@@ -75,7 +79,8 @@ func (b *Broker) beginClustered(c *clustered) error {
 		Node: id.Node, Disk: id.Disk, Cluster: id.Cluster, SetCluster: c.belong(b.store), Session: c.session,
 		Addr: b.handler.advertise, Rack: b.cfg.Rack, Version: b.cfg.Version, Join: b.cfg.joinAddresses(),
 		Listener: c.listener, Peers: c.peers, Meta: c.raft, Replicas: c.following, Controller: c.driver,
-		Logger: b.log, OnFatal: b.fail, OnReady: b.serve,
+		Logger: b.log, OnReady: b.serve,
+		OnFatal: func(err error) { b.fail(fmt.Errorf("%w: %w", ErrNotAdmitted, err)) },
 	}
 	stats := c.raft.Stats()
 	o.Founding = stats.Voters == 1 && stats.NonVoters == 0
@@ -86,7 +91,7 @@ func (b *Broker) beginClustered(c *clustered) error {
 	}
 	c.node = cluster.NewNode(o)
 	c.listener.Handle(peer.StreamSession, c.serveSession)
-	close(c.began)
+	c.begin()
 	c.raft.Start()
 	c.node.Start()
 	return nil

@@ -166,8 +166,23 @@ func (c *cli) serve(cfg broker.Config, level string) error {
 			return c.explainStart(err, &cfg)
 		}
 	}
-	c.banner(b, http, &cfg, time.Since(began))
+	if c.joined(ctx, b) {
+		c.banner(b, http, &cfg, time.Since(began))
+	}
 	return c.attend(ctx, b, http, &cfg)
+}
+
+// joined waits until clients are served, which in a cluster takes others, and
+// reports whether that came about.
+func (c *cli) joined(ctx context.Context, b *broker.Broker) bool {
+	select {
+	case <-b.Serving():
+		return true
+	case <-b.Failed():
+		return false
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // attend waits for the end of a running broker. A second signal ends the
@@ -176,6 +191,9 @@ func (c *cli) attend(ctx context.Context, b *broker.Broker, http *admin.Server, 
 	select {
 	case err := <-b.Err():
 		_ = shutdown(b, http, cfg) // it has failed already
+		if errors.Is(err, broker.ErrNotAdmitted) {
+			return usagef("", "%v", err)
+		}
 		return c.diskFailed(err, cfg)
 	case <-ctx.Done():
 	}

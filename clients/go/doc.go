@@ -30,6 +30,15 @@
 // that it hands out alias memory that is never written again: they may be kept, and
 // keep the whole fetch (up to a few MiB) alive; copy what is kept for long.
 //
+// # Clusters
+//
+// Any broker serves to connect; the others are learnt from it. When a leader changes,
+// refuses, breaks off or falls silent, the partition's new leader is looked up at the
+// other brokers, by one question for all that wait, and what is not acknowledged is sent
+// to it in the old order under the old numbers, within the delivery timeout. Consumers
+// go on there at the next record. Neither shows but in the [Hooks]. Consumers can read
+// from a replica nearby: see [ReadNearest].
+//
 // # Errors
 //
 // Every error that concerns the broker is an [*Error]: it names what was attempted,

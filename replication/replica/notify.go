@@ -1,10 +1,6 @@
 package replica
 
-import (
-	"slices"
-
-	"github.com/sequitur-mq/sequitur/replication"
-)
+import "slices"
 
 // Notify is told that there may be something to send to a peer.
 type Notify interface {
@@ -25,26 +21,19 @@ const (
 	movedNow
 )
 
-type notified struct {
-	member replication.Member
-	notify Notify
-}
-
-// SetFollowerNotify has n told of what there is to send to a follower, in the place of
-// who was told before.
-func (r *Replica) SetFollowerNotify(m replication.Member, n Notify) {
+// AddFollowerNotify has n told of what there is to send to a follower.
+func (r *Replica) AddFollowerNotify(n Notify) {
 	r.mu.Lock()
 	defer r.unlock()
-	list := slices.DeleteFunc(slices.Clone(r.followers), func(f notified) bool { return f.member == m })
-	r.followers = append(list, notified{m, n})
+	r.followers = append(slices.Clone(r.followers), n)
 }
 
-// ClearFollowerNotify ends what SetFollowerNotify began, unless somebody else took over.
-// n may be told once more after it returned.
-func (r *Replica) ClearFollowerNotify(m replication.Member, n Notify) {
+// RemoveFollowerNotify ends what AddFollowerNotify began. n may be told once more after it
+// returned.
+func (r *Replica) RemoveFollowerNotify(n Notify) {
 	r.mu.Lock()
 	defer r.unlock()
-	r.followers = slices.DeleteFunc(slices.Clone(r.followers), func(f notified) bool { return f.member == m && f.notify == n })
+	r.followers = slices.DeleteFunc(slices.Clone(r.followers), func(f Notify) bool { return f == n })
 }
 
 // SetProgressNotify has n told of what there is to report to the leader; nil ends it.

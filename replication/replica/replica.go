@@ -89,8 +89,9 @@ type Replica struct {
 	lastExpire int64 // when producers were last looked through
 	handed     int64 // appends handed to the journal
 	closed     bool
-	broken     error // first violated invariant: nothing is appended any more
-	violated   error // the same, while it is not reported yet
+	broken     error  // first violated invariant: nothing is appended any more
+	violated   error  // the same, while it is not reported yet
+	adopted    uint32 // persisted, as last seen
 	serving    bool
 	changed    bool // for OnChange
 	moved      moved
@@ -98,9 +99,9 @@ type Replica struct {
 	held       ring[held]
 	fences     []fencing
 	barriers   []barrier
-	watching   watchList  // for the high watermark to move
-	ready      watchList  // to be called
-	followers  []notified // never changed in place
+	watching   watchList // for the high watermark to move
+	ready      watchList // to be called
+	followers  []Notify  // never changed in place
 	progress   Notify
 }
 
@@ -140,6 +141,7 @@ func (r *Replica) openMachine() error {
 		return err
 	}
 	r.persisted.Store(c.Fence)
+	r.adopted = c.Fence
 	if r.options.Solo {
 		set := replication.ReplicaSet{Version: 1, Members: []replication.Member{r.options.Self}}
 		if _, err := r.machine.Assign(max(r.machine.FenceEpoch(), 1), r.options.Self, set); err != nil {

@@ -58,7 +58,7 @@ func (r *Replica) unlock() {
 		r.mu.Unlock()
 		if moved != notMoved {
 			for i := range followers {
-				followers[i].notify.Moved(moved == movedNow)
+				followers[i].Moved(moved == movedNow)
 			}
 			if progress != nil {
 				progress.Moved(moved == movedNow)
@@ -97,6 +97,9 @@ func (c *call) run() {
 func (r *Replica) settle(calls []call) (n int) {
 	if r.dirty.Swap(false) {
 		r.raise()
+		if fence := r.persisted.Load(); fence != r.adopted {
+			r.adopted, r.moved = fence, movedNow // NextFetch waits for it
+		}
 	}
 	if len(r.fences) > 0 || len(r.barriers) > 0 {
 		n = r.settleRare(calls)

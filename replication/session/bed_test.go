@@ -307,9 +307,11 @@ func content(t testing.TB, r *replica.Replica, to int64) []string {
 // requireSame waits until all nodes have committed up to an offset, and compares them.
 func (b *bed) requireSame(k Key, end int64, nodes ...*node) {
 	b.t.Helper()
-	want := content(b.t, nodes[0].at(k), end)
 	for _, n := range nodes {
 		waitFor(b.t, n.at(k), end-1)
+	}
+	want := content(b.t, nodes[0].at(k), end)
+	for _, n := range nodes {
 		require.Equal(b.t, want, content(b.t, n.at(k), end), "%v", n.member)
 		require.Equal(b.t, nodes[0].at(k).ProducersHash(), n.at(k).ProducersHash())
 		require.Empty(b.t, n.fatal)

@@ -103,7 +103,7 @@ func (c *client) read() error {
 
 // take hands out a frame's entries.
 func (c *client) take(f *frame, metadata int) error {
-	if err := f.push.Decode(f.buf[:metadata]); err != nil {
+	if err := c.in.decode(f.buf[:metadata], &f.push); err != nil {
 		return err
 	}
 	batches := f.buf[metadata:]
@@ -284,8 +284,7 @@ func (c *client) report(at int) int {
 
 func (c *client) flush() error {
 	c.progress.Received = c.received.Load()
-	head := wire.FrameHeader{Kind: peer.KindProgress, Version: uint8(peer.MaxVersion)}
-	c.buf = wire.AppendFrame(c.buf[:0], head, &c.progress, 0)
+	c.buf = appendFrame(c.buf[:0], peer.KindProgress, 0, &c.progress, 0)
 	_, err := c.conn.Write(c.buf)
 	return err
 }

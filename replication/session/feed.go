@@ -60,7 +60,7 @@ func (f *feed) leave() {
 	f.gone, f.replica, f.state = true, nil, silent
 	f.mu.Unlock()
 	if r != nil {
-		r.ClearFollowerNotify(f.server.follower, f)
+		r.RemoveFollowerNotify(f)
 	}
 }
 
@@ -80,10 +80,10 @@ func (f *feed) seekTo(seek uint32, fetch replication.Fetch) error {
 	}
 	f.mu.Unlock()
 	if before != nil && before != r {
-		before.ClearFollowerNotify(f.server.follower, f)
+		before.RemoveFollowerNotify(f)
 	}
 	if err == nil && before != r {
-		r.SetFollowerNotify(f.server.follower, f)
+		r.AddFollowerNotify(f)
 	}
 	f.Moved(true)
 	return nil

@@ -68,7 +68,7 @@ type Replicas interface {
 // maxEntries bounds the entries of a frame that is sent, maxFrame a frame that is read.
 const (
 	maxEntries = 4096
-	maxFrame   = 64 << 20
+	maxFrame   = 16 << 20
 )
 
 func toPeer(m replication.Member) peer.Member { return peer.Member{Node: m.Node, Disk: m.Disk} }

@@ -122,7 +122,7 @@ func (s *server) read() error {
 		if err := s.in.body(b); err != nil {
 			return err
 		}
-		if err := progress.Decode(b); err != nil {
+		if err := s.in.decode(b, &progress); err != nil {
 			return err
 		}
 		if err := s.took(progress.Received); err != nil {
@@ -259,8 +259,7 @@ func (s *server) flush() error {
 	for _, c := range s.chunks {
 		total += c.Len()
 	}
-	head := wire.FrameHeader{Kind: peer.KindPush, Version: uint8(peer.MaxVersion)}
-	s.buf = wire.AppendFrame(s.buf[:0], head, &s.push, total)
+	s.buf = appendFrame(s.buf[:0], peer.KindPush, 0, &s.push, total)
 	var err error
 	for i, c := range s.chunks {
 		if err == nil {

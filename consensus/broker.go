@@ -34,11 +34,14 @@ func (b *Broker) Member() replication.Member {
 // the disk that is known for the node it keeps number, Draining and Voter; with
 // another one it is a new broker under the old name: the machine gives the disk a
 // new number, and Voter is as in the command. Result.Broker is what is registered.
-// A disk that another node has registered is refused.
+// A disk that another node has registered is refused, and one of a broker that was
+// removed.
 type RegisterBroker struct{ Broker Broker }
 
 // RemoveBroker forgets a broker. It is refused while a disk of the node is in the
-// replica set of any partition. Removing one that is not there does nothing.
+// replica set of any partition. Removing one that is not there does nothing. Its disk
+// is not taken again: a broker that was removed while it runs shall not come back by
+// itself.
 type RemoveBroker struct{ Node uint32 }
 
 // SetBroker says whether a broker is draining. The result is ErrChanged if there is
@@ -79,6 +82,9 @@ func (c SetVoter) appendTo(dst []byte) []byte {
 }
 
 func (c ImportState) appendTo(dst []byte) []byte { return appendBytes(dst, c.Snapshot) }
+
+// maxRemoved bounds how many disks are remembered as removed.
+const maxRemoved = 1000
 
 func flag(b bool) byte {
 	if b {
@@ -127,6 +133,10 @@ func (m *Machine) registerBroker(c RegisterBroker) Result {
 				"the disk of broker %d is registered by broker %d: a data directory was copied, or a node id changed; give the broker its old node id or an empty data directory", b.Node, other.Node))
 		}
 	}
+	if slices.Contains(m.removed, b.DiskUUID) {
+		return failed(wire.Errorf(wire.CodeInvalidConfig,
+			"the disk of broker %d was removed from the cluster; give the broker an empty data directory to let it join again", b.Node))
+	}
 	switch old, known := m.brokers[b.Node]; {
 	case known && old.DiskUUID == b.DiskUUID:
 		b.Disk, b.Draining, b.Voter = old.Disk, old.Draining, old.Voter
@@ -167,6 +177,8 @@ func (m *Machine) removeBroker(c RemoveBroker) Result {
 			"broker %d is a replica of %d partitions, of topic %q for one: drain it first and wait until that is done", c.Node, count, first))
 	}
 	delete(m.brokers, c.Node)
+	m.removed = append(m.removed, b.DiskUUID)
+	m.removed = slices.Clone(m.removed[max(0, len(m.removed)-maxRemoved):])
 	return Result{Errors: []error{nil}, Broker: b, Changes: brokerChanged(c.Node)}
 }
 

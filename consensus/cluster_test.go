@@ -94,7 +94,8 @@ func TestBrokersInUseAreNotRemoved(t *testing.T) {
 	require.NoError(t, r.Errors[0])
 	require.Equal(t, []Change{{Kind: BrokersChanged, Brokers: []uint32{4}}}, r.Changes)
 	require.Empty(t, apply(t, m, RemoveBroker{4}).Changes, "twice is no error")
-	require.EqualValues(t, 6, register(t, m, 4, 4).Disk)
+	require.ErrorIs(t, apply(t, m, RegisterBroker{testBroker(4, 4)}).Errors[0], wire.ErrInvalidConfig, "it does not come back by itself")
+	require.EqualValues(t, 6, register(t, m, 4, 44).Disk)
 }
 
 func TestEpochsAndLeaders(t *testing.T) {

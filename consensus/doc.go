@@ -55,6 +55,7 @@
 //	    array of sized topic, ascending by name,
 //	    array of tombstone, ascending by UUID: uuid, u32 partitions,
 //	    u32 next disk, array of sized broker, ascending by node,
+//	    array of uuid of disks removed,
 //	    array of request remembered, oldest first: 16 bytes id, bytes result
 //
 //	topic      uuid (16 bytes), string name, u32 version, sized config,

@@ -274,6 +274,7 @@ func TestHashSeesEveryPart(t *testing.T) {
 		func(m *Machine) { m.topics["a"].Partitions[1].Set.Joining = []replication.Member{{Node: 2, Disk: 1}} },
 		func(m *Machine) { m.topics["a"].Partitions[1].Set.Learners = []replication.Member{{Node: 2, Disk: 1}} },
 		func(m *Machine) { m.nextDisk++ },
+		func(m *Machine) { m.removed = [][16]byte{{1}} },
 		func(m *Machine) { m.brokers[1] = Broker{Node: 1, Disk: 1} },
 		func(m *Machine) { m.brokers[1] = Broker{Node: 1, Disk: 1, Draining: true} },
 		func(m *Machine) { m.brokers[1] = Broker{Node: 1, Disk: 1, Voter: true} },
@@ -283,7 +284,7 @@ func TestHashSeesEveryPart(t *testing.T) {
 		require.False(t, seen, "changes %d and %d have one hash", i, other)
 		hashes[build(change)] = i
 	}
-	require.Len(t, slices.Collect(maps.Keys(hashes)), 18)
+	require.Len(t, slices.Collect(maps.Keys(hashes)), 19)
 }
 
 func FuzzApply(f *testing.F) {

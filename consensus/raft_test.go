@@ -194,11 +194,16 @@ func TestASnapshotTakesTheirPlace(t *testing.T) {
 	b := found(t, 3, func(o *RaftOptions) { o.SnapshotEntries, o.SnapshotInterval = 5, 5*time.Millisecond })
 	require.NoError(t, b.do(b.nodes[0], create("before", 1)).Errors[0])
 	require.NoError(t, b.do(b.nodes[0], create("doomed", 2)).Errors[0])
-	b.agree()
 	away := b.nodes[2]
 	if away == b.awaitLeader() {
 		away = b.nodes[1]
 	}
+	b.agree()
+	until := away.running().Applied()
+	b.eventually("a snapshot with both topics", func() bool {
+		b.do(b.nodes[0], PurgeTopics{})
+		return away.running().Stats().SnapshotIndex >= until
+	})
 	away.stop()
 	for i := range byte(60) {
 		require.NoError(t, b.do(b.nodes[0], create(fmt.Sprint("topic-", i), i+10)).Errors[0])

@@ -41,6 +41,10 @@ func (m *Machine) Snapshot() []byte {
 	for i := range brokers {
 		dst = brokers[i].appendTo(dst)
 	}
+	dst = appendCount(dst, len(m.removed))
+	for _, disk := range m.removed {
+		dst = append(dst, disk[:]...)
+	}
 	return m.answered.appendTo(dst)
 }
 
@@ -105,6 +109,9 @@ func (m *Machine) restoreBrokers(d *decoder) {
 			return
 		}
 		m.brokers[b.Node] = b
+	}
+	for range d.count(16) {
+		m.removed = append(m.removed, d.uuid())
 	}
 }
 

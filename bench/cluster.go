@@ -301,7 +301,9 @@ func (b *clusterBroker) lacks(ctx context.Context, name string, wanted []int64) 
 func (c *Cluster) awaitCopies(ctx context.Context, stream Stream) error {
 	name := stream.(*sequiturStream).spec.Name
 	var most []int64
-	return c.poll(ctx, "every broker to have all of "+name, func() (string, error) {
+	var late *clusterBroker
+	err := c.poll(ctx, "every broker to have all of "+name, func() (string, error) {
+		late = nil
 		if most == nil {
 			var err error
 			if most, err = c.mostStored(ctx, name, 0); err != nil {
@@ -311,11 +313,16 @@ func (c *Cluster) awaitCopies(ctx context.Context, stream Stream) error {
 		for _, b := range c.brokers {
 			lag, err := b.lacks(ctx, name, most)
 			if err != nil || lag > 0 {
+				late = b
 				return fmt.Sprintf("broker %d lacks %d records", b.Node, lag), err
 			}
 		}
 		return "", nil
 	})
+	if err != nil && late != nil && late.process != nil {
+		err = fmt.Errorf("%w; the last that it said:\n%s", err, late.process.output())
+	}
+	return err
 }
 
 // Name tells a cluster from a broker by itself.

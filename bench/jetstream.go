@@ -181,7 +181,7 @@ func (st *jetStreamStream) Delete(ctx context.Context) error {
 }
 
 func (st *jetStreamStream) Publisher(ctx context.Context, spec PublisherSpec) (Publisher, error) {
-	nc, err := st.connect(ctx, "bench publisher", spec.Persist)
+	nc, err := st.connect(ctx, "bench publisher", spec.Detour)
 	if err != nil {
 		return nil, err
 	}

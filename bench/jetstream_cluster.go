@@ -149,8 +149,8 @@ func (c *NATSCluster) connect(ctx context.Context, mode string) error {
 }
 
 // connect opens a connection of its own. In a cluster it goes to the server that leads the first stream, which spares
-// every message a hop; or, where the leader is to be killed, to another one, which spares the client a new connection.
-func (st *jetStreamStream) connect(ctx context.Context, name string, awayFromLeader bool) (*nats.Conn, error) {
+// every message a hop that a client not told so pays most of the time; with detour it goes to another one.
+func (st *jetStreamStream) connect(ctx context.Context, name string, detour bool) (*nats.Conn, error) {
 	options := []nats.Option{nats.Name(name)}
 	url := st.sys.opts.URL
 	if st.sys.urls != nil {
@@ -165,7 +165,7 @@ func (st *jetStreamStream) connect(ctx context.Context, name string, awayFromLea
 			}
 		}
 		at := 0
-		if awayFromLeader {
+		if detour {
 			at = len(urls)
 		}
 		url = strings.Join(slices.Insert(urls, at, st.sys.urls[leader]), ",")

@@ -22,8 +22,10 @@ type ProduceSpec struct {
 	// Producers each have their own connection; Concurrency senders share each of them in mode Sync.
 	Producers, Concurrency int
 	InFlight               int
-	Linger                 time.Duration
-	BatchBytes             int
+	// Detour has a JetStream client connect to a server that does not lead the stream.
+	Detour     bool
+	Linger     time.Duration
+	BatchBytes int
 	// Rate is records per second over all producers; 0 sends as fast as the server takes them.
 	Rate float64
 	// Keys is how many different keys the records have; 0 sends without keys.
@@ -42,7 +44,7 @@ func (s ProduceSpec) Senders() int {
 }
 
 func (s ProduceSpec) publisher() PublisherSpec {
-	return PublisherSpec{Mode: s.Mode, InFlight: s.InFlight, Linger: s.Linger, BatchBytes: s.BatchBytes}
+	return PublisherSpec{Mode: s.Mode, InFlight: s.InFlight, Detour: s.Detour, Linger: s.Linger, BatchBytes: s.BatchBytes}
 }
 
 // Produce runs one round of the load into stream. The timed part ends when everything sent is acknowledged. Any failed

@@ -69,6 +69,8 @@ type PublisherSpec struct {
 	// Persist has Send try again until the record is acknowledged, whatever becomes of a server. Sequitur's client always
 	// does; JetStream's is asked again after a quarter of a second without an answer.
 	Persist bool
+	// Detour has a client of JetStream, which cannot choose by stream, connect to a server that does not lead it.
+	Detour bool
 }
 
 // Publisher sends records. Send may be called concurrently, SendAsync belongs to one goroutine.

@@ -18,6 +18,8 @@ type TargetOptions struct {
 	NATS string
 	// Cluster is the number of brokers, and of replicas: 1 measures the rows of a broker by itself, more those of a cluster.
 	Cluster int
+	// Trials is how often a leader is killed; 0 is 30, or 5 in a quick run.
+	Trials int
 	// Quick makes everything shorter and smaller.
 	Quick  bool
 	Rounds int
@@ -161,6 +163,9 @@ func (s *Session) MeasureTargets(ctx context.Context, o TargetOptions) (err erro
 	t := &targetRun{Session: s, o: o, sizes: fullSizes}
 	if o.Quick {
 		t.sizes = quickSizes
+	}
+	if o.Trials > 0 {
+		t.sizes.trials = o.Trials
 	}
 	if t.small, err = LoadPayloads(PayloadSpec{Size: smallValue}); err != nil {
 		return err

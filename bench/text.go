@@ -190,7 +190,7 @@ func (c Restart) text(b *strings.Builder) {
 func (f *Failover) text(b *strings.Builder) {
 	caption(b, f.Workload, f.System, f.Version, f.Durability, f.Settings)
 	fmt.Fprintf(b, "  %d trials, ms: %.0f\n", len(f.Trials), f.Trials)
-	fmt.Fprintf(b, "  time to the next acknowledgement  %s\n", f.Latency)
+	fmt.Fprintf(b, "  median %s, p99 %s\n", span(f.Median*1e3), span(f.P99*1e3))
 }
 
 func (d *Disturbance) text(b *strings.Builder) {

@@ -159,6 +159,7 @@ Rows that kill brokers start brokers of their own.`),
 	}
 	cmd.Flags().StringVar(&o.NATS, "spawn-nats", "", "nats-server binary to compare with, started once in each sync mode")
 	cmd.Flags().IntVar(&o.Cluster, "cluster", 1, "brokers; above 1: the rows of a cluster")
+	cmd.Flags().IntVar(&o.Trials, "trials", 0, "how often a leader is killed; 0: 30, or 5 with --quick")
 	cmd.Flags().BoolVar(&quick, "quick", false, "shorter rounds and less data: a few minutes in all")
 	cmd.Flags().StringSliceVar(&o.Only, "only", nil, "rows to measure: "+strings.Join(single, ", ")+
 		"; with --cluster: "+strings.Join(cluster, ", ")+" (default: all)")

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -140,4 +141,25 @@ func TestStreams(t *testing.T) {
 	_, err = in.Read(b)
 	require.NoError(t, err, "a stream of Raft is Raft's to close")
 	require.Equal(t, "x", string(b))
+}
+
+// A process that dies closes its connections before its port: a probe that came in
+// between is cut off, which must not be taken for "not known".
+func TestProbeOfADyingProcessIsRefused(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	go func() {
+		for i := 0; ; i++ {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			if i == 2 {
+				l.Close()
+			}
+			c.Close()
+		}
+	}()
+	_, err = whoIsThere(t.Context(), l.Addr().String())
+	require.ErrorIs(t, err, syscall.ECONNREFUSED)
 }

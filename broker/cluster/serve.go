@@ -175,11 +175,8 @@ func (n *Node) Probe(ctx context.Context, node uint32) (session uint64, err erro
 	if err != nil {
 		return 0, err
 	}
-	fresh := NewPeers()
-	defer fresh.Close()
-	var who peer.WhoResponse
-	req := &peer.WhoRequest{MinVersion: peer.MinVersion, MaxVersion: peer.MaxVersion}
-	if err := fresh.Call(ctx, addr, peer.KindWho, req, &who); err != nil {
+	who, err := whoIsThere(ctx, addr)
+	if err != nil {
 		return 0, err
 	}
 	if err := who.Err(); err != nil {
@@ -189,6 +186,29 @@ func (n *Node) Probe(ctx context.Context, node uint32) (session uint64, err erro
 		return 0, fmt.Errorf("at %s is broker %d, not %d: %w", addr, who.Node, node, syscall.ECONNREFUSED)
 	}
 	return who.Session, nil
+}
+
+// probePause is how long a probe waits that was cut off before it was answered.
+const probePause = 5 * time.Millisecond
+
+// whoIsThere asks who listens at an address, over connections of its own. One that
+// is cut off says nothing yet: a process that dies closes its connections before
+// its port, so it is asked again until it answers, refuses, or ctx ends.
+func whoIsThere(ctx context.Context, addr string) (who peer.WhoResponse, err error) {
+	req := &peer.WhoRequest{MinVersion: peer.MinVersion, MaxVersion: peer.MaxVersion}
+	for {
+		fresh := NewPeers()
+		err = fresh.Call(ctx, addr, peer.KindWho, req, &who)
+		fresh.Close()
+		if !errors.Is(err, ErrUnreachable) || errors.Is(err, syscall.ECONNREFUSED) {
+			return who, err
+		}
+		select {
+		case <-time.After(probePause):
+		case <-ctx.Done():
+			return who, err
+		}
+	}
 }
 
 // leaving takes the leadership of everything from a broker, on the one that leads

@@ -24,7 +24,7 @@ func (r *Replica) NextFetch() (f replication.Fetch, leader replication.Member, o
 	r.mu.Lock()
 	defer r.unlock()
 	follower := r.machine.Follower()
-	if follower == nil || r.closed || r.broken != nil || r.persisted.Load() < follower.Epoch() {
+	if follower == nil || r.closed || r.broken != nil || r.persisted.Load() < follower.Epoch() && !r.options.breaks.reportEarly {
 		return replication.Fetch{}, replication.Member{}, false
 	}
 	return follower.Next(), follower.Leader(), true
@@ -38,7 +38,7 @@ func (r *Replica) NextFetch() (f replication.Fetch, leader replication.Member, o
 //
 // Errors: ErrMalformed and record.ErrCorrupt are the peer's fault; those of log.Append.
 func (r *Replica) Receive(d replication.Data, batches []byte, frame Frame) (accepted bool, err error) {
-	if err := verify(d, batches); err != nil {
+	if err := verify(d, batches, r.options.breaks.trustPeers); err != nil {
 		return false, fmt.Errorf("receive [%d, %d) of partition %s: %w", d.Base, d.End, r.log.ID(), err)
 	}
 	r.mu.Lock()
@@ -61,7 +61,7 @@ func (r *Replica) Receive(d replication.Data, batches []byte, frame Frame) (acce
 
 // verify checks what came over the network: whole batches, intact, that follow each
 // other. Offsets may be missing where compaction removed what they named.
-func verify(d replication.Data, batches []byte) error {
+func verify(d replication.Data, batches []byte, trust bool) error {
 	next, epoch, limits := d.Base, uint32(0), record.DefaultLimits()
 	for rest := batches; len(rest) > 0; {
 		var b record.Batch
@@ -69,7 +69,7 @@ func verify(d replication.Data, batches []byte) error {
 		if b, rest, err = record.Parse(rest, limits); err != nil {
 			return err
 		}
-		if err := b.Verify(); err != nil {
+		if err := b.Verify(); err != nil && !trust {
 			return err
 		}
 		if b.BaseOffset() < next || b.LeaderEpoch() < epoch || b.LeaderEpoch() > d.Epoch || b.NextOffset() > d.End {
@@ -80,34 +80,45 @@ func verify(d replication.Data, batches []byte) error {
 	return nil
 }
 
-// receive appends accepted batches. The caller holds mu.
-func (r *Replica) receive(follower *replication.Follower, d replication.Data, batches []byte, frame Frame) (bool, error) {
+// receive appends accepted batches. With an error some of them may have been: the frame
+// is held then all the same. The caller holds mu.
+func (r *Replica) receive(follower *replication.Follower, d replication.Data, batches []byte, frame Frame) (accepted bool, err error) {
+	handed := r.handed
+	err = r.appendAll(follower, d, batches)
+	if err != nil && r.handed == handed {
+		return false, err
+	}
+	if frame != nil {
+		number := r.handed
+		if r.options.breaks.releaseEarly {
+			number = 0
+		}
+		r.held.push(held{frame, number})
+	}
+	return true, err
+}
+
+func (r *Replica) appendAll(follower *replication.Follower, d replication.Data, batches []byte) error {
 	next := d.Base
 	for rest := batches; len(rest) > 0; {
 		// As many as follow each other without a gap go to the log at once.
 		n := dense(rest, next)
 		if n == 0 {
-			gap := record.Batch(rest).BaseOffset()
-			if err := r.fill(follower, gap); err != nil {
-				return false, err
+			next = record.Batch(rest).BaseOffset()
+			if err := r.fill(follower, next); err != nil {
+				return err
 			}
-			next = gap
 			continue
 		}
 		if err := r.appendAs(follower, rest[:n:n]); err != nil {
-			return false, err
+			return err
 		}
 		next, rest = follower.End(), rest[n:]
 	}
 	if next < d.End {
-		if err := r.fill(follower, d.End); err != nil {
-			return false, err
-		}
+		return r.fill(follower, d.End)
 	}
-	if frame != nil {
-		r.held.push(held{frame, r.handed})
-	}
-	return true, nil
+	return nil
 }
 
 // dense is the length of the batches that follow each other from an offset on.
@@ -198,6 +209,9 @@ func (r *Replica) Truncate(epoch, commonEpoch uint32, end int64) error {
 // rebuild brings the producer state back to the end of a log that was cut. The caller
 // holds mu.
 func (r *Replica) rebuild() error {
+	if r.options.breaks.keepProducers {
+		return nil
+	}
 	r.producers = txn.NewProducers(r.options.ProducerWindow)
 	r.lastTime = r.log.LastAppendTime()
 	r.moved = movedNow

@@ -16,6 +16,7 @@ func (r *Replica) Fetched(f replication.Fetch) (replication.Answer, error) {
 	if r.leader == nil || r.broken != nil {
 		return replication.Answer{}, r.broken
 	}
+	r.advanceStart()
 	answer, err := r.leader.Fetch(f)
 	if err != nil {
 		if errors.Is(err, replication.ErrInvariant) {
@@ -27,6 +28,17 @@ func (r *Replica) Fetched(f replication.Fetch) (replication.Answer, error) {
 		r.advance()
 	}
 	return answer, nil
+}
+
+// advanceStart tells the machine what retention removed. The caller holds mu.
+func (r *Replica) advanceStart() {
+	start := min(r.log.Start(), r.machine.HighWatermark())
+	if start <= r.machine.Start() {
+		return
+	}
+	if err := r.machine.AdvanceStart(start); err != nil {
+		r.violate(err)
+	}
 }
 
 // ReadForFollower returns what a follower at an offset lacks, durable or not: whole

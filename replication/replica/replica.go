@@ -38,6 +38,11 @@ type breakage struct {
 	forget        bool // do not rebuild the producer state
 	aheadOfLog    bool // change the producer state before the log took the batches
 	emptySnapshot bool // hand out snapshots that hold nothing
+	voteEarly     bool // vote before the fence is durable
+	reportEarly   bool // report to a leader before its fence is durable
+	keepProducers bool // do not go back with the producer state when truncating
+	trustPeers    bool // do not verify what is received
+	releaseEarly  bool // release received memory while the journal reads it
 }
 
 // defaultProducerIdle is far beyond any time for which a client retries a batch.

@@ -48,6 +48,7 @@ func (r *Replica) Assign(a Assignment) error {
 	if r.broken != nil {
 		return r.broken
 	}
+	r.advanceStart()
 	effect, err := r.machine.Assign(a.Epoch, a.Leader, a.Set)
 	if err != nil {
 		if errors.Is(err, replication.ErrInvariant) {
@@ -195,7 +196,11 @@ func (r *Replica) settleRare(calls []call) (n int) {
 		f := r.fences[0]
 		failure := r.failure.Load()
 		switch {
-		case r.persisted.Load() >= f.epoch:
+		case f.epoch > 0 && f.epoch < r.machine.FenceEpoch():
+			// A newer one was adopted since, perhaps not durable yet.
+			err := fmt.Errorf("adopt epoch %d, adopted is %d: %w", f.epoch, r.machine.FenceEpoch(), replication.ErrFenced)
+			calls[n] = call{fn: func() { f.done(replication.Vote{}, err) }}
+		case r.persisted.Load() >= f.epoch || r.options.breaks.voteEarly:
 			r.raise() // all that the journal took before the fence is durable
 			vote := r.machine.Vote()
 			calls[n] = call{fn: func() { f.done(vote, nil) }}

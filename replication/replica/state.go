@@ -48,3 +48,16 @@ func (r *Replica) State() State {
 	}
 	return s
 }
+
+// Recheck tells the replica that its log found damage, or that damage was repaired: it
+// looks at what the log knows of. While damaged it does not vote, lead anew or truncate,
+// and reports nothing as durable.
+func (r *Replica) Recheck() {
+	r.mu.Lock()
+	defer r.unlock()
+	suspect := !r.options.Solo && len(r.log.Holes()) > 0
+	if suspect != r.machine.Suspect() {
+		r.machine.SetSuspect(suspect)
+		r.changed, r.moved = true, movedNow
+	}
+}

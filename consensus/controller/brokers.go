@@ -36,6 +36,7 @@ type broker struct {
 	first time.Duration // its first heartbeat to this controller
 
 	probing uint64 // id of the probe under way
+	missed  bool   // dead for so long that nothing new is given to it
 	lost    bool   // dead for so long that its replicas are given to others
 	leaving *leaving
 
@@ -137,7 +138,7 @@ func (c *Controller) restarted(b *broker) {
 
 func (c *Controller) setState(b *broker, s liveness) {
 	if b.state != s {
-		b.state, b.since, b.lost = s, c.now, false
+		b.state, b.since, b.missed, b.lost = s, c.now, false, false
 	}
 }
 
@@ -322,6 +323,9 @@ func (c *Controller) runBrokers() {
 		silent := c.now - b.heard
 		switch {
 		case b.state == dead:
+			if c.now-b.since >= newcomerPatience && !b.missed {
+				b.missed, c.replan = true, true
+			}
 			if c.now-b.since >= c.s.ReplaceAfter && !b.lost {
 				b.lost = true
 				c.warn("broker %d is lost: its replicas are given to others", b.Node)

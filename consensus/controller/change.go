@@ -78,7 +78,7 @@ func (c *Controller) undoJoint(p *part) bool {
 		return false
 	}
 	if !c.backsOff(p) {
-		c.note("%v goes back to %v: no majority of %v lives", p, s.Members, s.Joining)
+		c.tell(p, "back to %v, as no majority of %v lives", s.Members, s.Joining)
 		c.proposeSet(p, old, c.keep(p, s.Members))
 	}
 	return true
@@ -135,7 +135,7 @@ func (c *Controller) proposeSet(p *part, s replication.ReplicaSet, prefer replic
 
 // endMove is called when the members are as wanted.
 func (c *Controller) endMove(p *part) {
-	c.note("%v: moved to %v (%s)", p, p.meta.Set.Members, p.reason)
+	c.tell(p, "moved to %v (%s)", p.meta.Set.Members, p.reason)
 	p.target, p.reason = nil, ""
 	c.checkMembers(p)
 	c.wakeMoves()
@@ -236,9 +236,11 @@ func (c *Controller) handOver(p *part) {
 		p.handover = nil // its broker stays after all
 		return
 	}
-	switch {
-	case h == nil:
+	if h == nil {
 		return
+	}
+	c.wakeAt(p, h.until)
+	switch {
 	case p.meta.Leader != h.from:
 		c.endHandover(p, nil)
 		return
@@ -246,7 +248,6 @@ func (c *Controller) handOver(p *part) {
 		c.endHandover(p, errBehind)
 		return
 	case !p.serving() || !c.electable(p, &p.meta.Set) || !c.hasHeir(p, h):
-		c.wakeAt(p, h.until)
 		return
 	case c.now < h.again:
 		c.wakeAt(p, h.again)
@@ -287,6 +288,6 @@ func (c *Controller) endHandover(p *part, err error) {
 		c.effects = append(c.effects, Reply{ID: h.reply, Err: err})
 	}
 	if err == nil && h.why != "" {
-		c.note("%v: leadership went from %v to %v: %s", p, h.from, p.meta.Leader, h.why)
+		c.tell(p, "leadership went from %v to %v: %s", h.from, p.meta.Leader, h.why)
 	}
 }

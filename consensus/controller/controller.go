@@ -35,7 +35,7 @@ type Controller struct {
 	begins   batch   // of BeginEpochs
 	elects   batch   // of ElectLeaders
 	effects  []Effect
-	begun    []begun
+	tallies  []tally
 	requests []request          // of administrators, until their command is decided
 	replan   bool               // replica sets are to be looked at
 	orders   map[uint32]removal // brokers to be forgotten once they hold nothing
@@ -245,7 +245,7 @@ func (c *Controller) Run(now time.Duration) []Effect {
 		c.judge() // what balancing has touched
 		c.chooseVoters()
 		c.runOrders()
-		c.noteBegun()
+		c.noteTallies()
 		c.flush()
 	}
 	effects := c.effects

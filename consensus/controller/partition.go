@@ -220,7 +220,7 @@ func (c *Controller) begin(p *part, why string) {
 		return
 	}
 	if why != "" {
-		c.noteBegin(p, why)
+		c.tell(p, "another leader is needed: %s", why)
 	}
 	c.balance.quiet = c.now
 	c.proposeEpoch(p, nil)
@@ -237,31 +237,33 @@ func (c *Controller) backsOff(p *part) bool {
 	return false
 }
 
-// begun is why epochs are begun, for the log: once per reason.
-type begun struct {
-	why   string
+// tally counts what happens to many partitions at a time, for one line in the log.
+type tally struct {
+	what  string
 	first *part
 	count int
 }
 
-func (c *Controller) noteBegin(p *part, why string) {
-	i := slices.IndexFunc(c.begun, func(b begun) bool { return b.why == why })
+// tell notes what happens to a partition.
+func (c *Controller) tell(p *part, format string, args ...any) {
+	what := fmt.Sprintf(format, args...)
+	i := slices.IndexFunc(c.tallies, func(t tally) bool { return t.what == what })
 	if i < 0 {
-		c.begun = append(c.begun, begun{why: why, first: p})
-		i = len(c.begun) - 1
+		c.tallies = append(c.tallies, tally{what: what, first: p})
+		i = len(c.tallies) - 1
 	}
-	c.begun[i].count++
+	c.tallies[i].count++
 }
 
-func (c *Controller) noteBegun() {
-	for _, b := range c.begun {
-		if b.count == 1 {
-			c.note("%v needs a leader: %s", b.first, b.why)
+func (c *Controller) noteTallies() {
+	for _, t := range c.tallies {
+		if t.count == 1 {
+			c.note("%v: %s", t.first, t.what)
 		} else {
-			c.note("%v and %d more partitions need a leader: %s", b.first, b.count-1, b.why)
+			c.note("%v and %d more partitions: %s", t.first, t.count-1, t.what)
 		}
 	}
-	c.begun = nil
+	c.tallies = nil
 }
 
 // proposeEpoch puts a partition into the next BeginEpochs.

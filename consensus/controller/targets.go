@@ -2,6 +2,7 @@ package controller
 
 import (
 	"slices"
+	"time"
 
 	"github.com/sequitur-mq/sequitur/partitions"
 	"github.com/sequitur-mq/sequitur/replication"
@@ -17,7 +18,7 @@ func (c *Controller) plan() {
 	}
 	c.replan = false
 	c.all(func(p *part) {
-		if p.target != nil && len(p.meta.Set.Joining) == 0 && !c.reachable(p.target) {
+		if p.target != nil && len(p.meta.Set.Joining) == 0 && (!c.reachable(p.target) || c.givenUp(p)) {
 			c.setTarget(p, nil, "") // a newcomer is gone: choose again
 		}
 		if p.target == nil && len(p.meta.Set.Learners) > 0 && len(p.meta.Set.Joining) == 0 {
@@ -25,6 +26,17 @@ func (c *Controller) plan() {
 		}
 	})
 	c.planMoves(false, "")
+}
+
+// newcomerPatience is how long a newcomer may be dead before another one is chosen.
+const newcomerPatience = 30 * time.Second
+
+// givenUp says whether a newcomer is away for so long that another one is to be found.
+func (c *Controller) givenUp(p *part) bool {
+	return slices.ContainsFunc(without(p.target, p.meta.Set.Members), func(m replication.Member) bool {
+		b := c.brokers[m.Node]
+		return b != nil && b.missed
+	})
 }
 
 // reachable says whether every member's broker is there with that disk, and not lost.

@@ -187,7 +187,11 @@ func (w *world) command(line string) error {
 		w.lines = append(w.lines, w.state()...)
 	case "brokers":
 		for _, b := range w.c.Status(w.now).Brokers {
-			w.lines = append(w.lines, fmt.Sprintf("broker %d#%d %s leads %d, replicas %d", b.Node, b.Disk, b.State, b.Leaders, b.Replicas))
+			role := ""
+			if b.Voter {
+				role = " voter"
+			}
+			w.lines = append(w.lines, fmt.Sprintf("broker %d#%d %s%s leads %d, replicas %d", b.Node, b.Disk, b.State, role, b.Leaders, b.Replicas))
 		}
 	case "moves":
 		for _, m := range w.c.Status(w.now).Moves {

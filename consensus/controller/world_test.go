@@ -373,8 +373,14 @@ func (w *world) register(b *fake, life uint64) {
 			w.register(b, life)
 			return
 		}
+		voters := 0
+		for _, b := range w.m.Brokers() {
+			if b.Voter {
+				voters++
+			}
+		}
 		r := w.do(consensus.RegisterBroker{Broker: consensus.Broker{
-			Node: b.node, DiskUUID: b.uuid, Rack: b.rack, Session: b.session, ClusterAddr: fmt.Sprintf("b%d:7651", b.node), Voter: true,
+			Node: b.node, DiskUUID: b.uuid, Rack: b.rack, Session: b.session, ClusterAddr: fmt.Sprintf("b%d:7651", b.node), Voter: voters < 5,
 		}})
 		b.disk, b.registered = r.Broker.Disk, true
 	})

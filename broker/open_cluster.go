@@ -146,7 +146,7 @@ func (c *clustered) sessionOptions() (session.Options, bool) {
 	if self == nil {
 		return session.Options{}, false
 	}
-	return session.Options{Self: *self, Cluster: c.node.Cluster(), Nonce: c.session, Logger: c.log}, true
+	return session.Options{Self: *self, Cluster: c.node.Cluster(), Nonce: c.session, Logger: c.log, PartitionWindow: 4 << 20, Window: 16 << 20}, true
 }
 
 // sessionsOf makes the manager of the sessions in which this broker follows, once

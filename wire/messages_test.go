@@ -35,6 +35,9 @@ func fill(t *rapid.T, v reflect.Value, label string) {
 	case TopicConfig:
 		v.Set(reflect.ValueOf(drawConfig(t)))
 		return
+	case NewTopic: // names of topics are never empty
+		v.Set(reflect.ValueOf(NewTopic{Name: rapid.StringN(1, 20, 100).Draw(t, label), Config: drawConfig(t)}))
+		return
 	case UUID:
 		for i := range 16 {
 			v.Index(i).SetUint(uint64(rapid.Byte().Draw(t, label)))

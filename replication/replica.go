@@ -242,7 +242,8 @@ func (r *Replica) Vote() Vote {
 }
 
 // Assign takes in what the cluster decided: the leader of an epoch and the replica set.
-// Epochs older than the adopted one, or without a leader yet, are ignored.
+// Epochs older than the adopted one, or without a leader yet, are ignored. Sets that
+// [ReplicaSet.Validate] refuses are an error and change nothing.
 //
 // A replica leads only an epoch that it adopted in this process life. Before a restart
 // it may have led it, and records that it has lost since may be on others.
@@ -255,6 +256,12 @@ func (r *Replica) Assign(epoch uint32, leader Member, set ReplicaSet) (Effect, e
 			return None, fmt.Errorf("epoch %d is led by %v and by %v: %w", epoch, r.leaderIs, leader, ErrInvariant)
 		}
 		return None, nil
+	}
+	if err := set.Validate(); err != nil {
+		return None, fmt.Errorf("assign replica %v in epoch %d: %w", r.self, epoch, err)
+	}
+	if !set.IsVoter(leader) {
+		return None, fmt.Errorf("assign replica %v in epoch %d: leader %v is no member of the replica set", r.self, epoch, leader)
 	}
 	switch {
 	case leader == r.self && !r.mayLead(epoch, set), !set.Has(r.self):

@@ -35,6 +35,7 @@ type modelChange struct {
 	key    uint8
 	value  []byte
 	config Config
+	epochs []EpochStart // didStart: table to begin with, where the model has no appends to learn it from
 
 	acked   bool
 	refused bool // it failed at once; without the journal its bytes may be found after a crash all the same
@@ -129,6 +130,7 @@ type modelState struct {
 	hard    []bool // of the batch at the same place
 	values  map[uint8][]byte
 	config  Config
+	epochs  []EpochStart // of all records ever kept, those below the start included
 }
 
 func (s *modelState) apply(c *modelChange) {
@@ -141,14 +143,19 @@ func (s *modelState) apply(c *modelChange) {
 		s.batches = append(s.batches, c.batch)
 		s.hard = append(s.hard, c.hard)
 		s.end = c.batch.NextOffset()
+		if n := len(s.epochs); n == 0 || s.epochs[n-1].Epoch < c.batch.LeaderEpoch() {
+			s.epochs = append(s.epochs[:n:n], EpochStart{c.batch.LeaderEpoch(), c.batch.BaseOffset()})
+		}
 	case didTruncate:
 		for n := len(s.batches); n > 0 && s.batches[n-1].NextOffset() > c.offset; n-- {
 			s.batches, s.hard = s.batches[:n-1], s.hard[:n-1]
 		}
 		s.end = min(s.end, c.offset)
+		s.epochs = epochsOf(s.epochs, 0, c.offset)
 	case didStart:
 		s.start = max(s.start, c.offset)
 		s.end = max(s.end, s.start)
+		s.epochs = append(s.epochs, c.epochs...)
 		for len(s.batches) > 0 && s.batches[0].NextOffset() <= s.start {
 			s.batches, s.hard = s.batches[1:], s.hard[1:]
 		}
@@ -160,6 +167,16 @@ func (s *modelState) apply(c *modelChange) {
 	case didConfig:
 		s.config = c.config
 	}
+}
+
+// epochsOf lists the epochs of the records in [start, end), and that of the one before start.
+func epochsOf(table []EpochStart, start, end int64) (list []EpochStart) {
+	for i, e := range table {
+		if e.First < end && (i+1 == len(table) || table[i+1].First >= start) {
+			list = append(list, e)
+		}
+	}
+	return list
 }
 
 // skipRefused passes over refused appends, shows the states in which some of them came about, and returns how many
@@ -198,11 +215,13 @@ type found struct {
 	start, end int64
 	batches    []record.Batch
 	values     map[uint8][]byte
+	epochs     []EpochStart
+	lastEpoch  uint32
 }
 
 // readPartition reads a whole partition the way consumers do.
 func readPartition(p *Partition) (*found, error) {
-	f := &found{start: p.Start(), end: p.End(), values: map[uint8][]byte{}}
+	f := &found{start: p.Start(), end: p.End(), values: map[uint8][]byte{}, epochs: p.Epochs(), lastEpoch: p.LastEpoch()}
 	for key := range uint8(8) {
 		if v := p.Value(key); len(v) > 0 {
 			f.values[key] = bytes.Clone(v)
@@ -355,6 +374,9 @@ func (s *modelState) allows(got *found, processOnly bool) error {
 	if got.end > s.end || got.end < floor {
 		return fmt.Errorf("ends at %d, want %d to %d", got.end, floor, s.end)
 	}
+	if err := s.allowsEpochs(got); err != nil {
+		return err
+	}
 	want := s.batches
 	for len(want) > 0 && want[0].NextOffset() <= got.start {
 		want = want[1:]
@@ -386,6 +408,18 @@ func (s *modelState) allowsStart(got *found) error {
 	}
 	if !onBatch || kept < s.config.RetentionBytes {
 		return fmt.Errorf("starts at %d and keeps %d bytes, want %d bytes at least", got.start, kept, s.config.RetentionBytes)
+	}
+	return nil
+}
+
+// allowsEpochs: the log knows the epochs of its records and of the one before its start, even if none is left.
+func (s *modelState) allowsEpochs(got *found) error {
+	want, last := epochsOf(s.epochs, got.start, got.end), uint32(0)
+	if n := len(want); n > 0 {
+		last = want[n-1].Epoch
+	}
+	if !slices.Equal(got.epochs, want) || got.lastEpoch != last {
+		return fmt.Errorf("has epochs %v, the last one %d, want %v", got.epochs, got.lastEpoch, want)
 	}
 	return nil
 }

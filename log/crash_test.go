@@ -242,7 +242,7 @@ func (w *workload) adopt() {
 			continue // verify has read it
 		}
 		m.changes = append(m.changes, &modelChange{kind: didCreate, config: p.Config(), acked: true},
-			&modelChange{kind: didStart, offset: got.start, acked: true})
+			&modelChange{kind: didStart, offset: got.start, epochs: got.epochs, acked: true})
 		for key, value := range got.values {
 			m.changes = append(m.changes, &modelChange{kind: didValue, key: key, value: value, acked: true})
 		}

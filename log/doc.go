@@ -63,7 +63,8 @@
 //	2 create     count 4, each: number 4, topic UUID 16, partition 4, config 42
 //	3 delete     count 4, numbers 4 each
 //	4 truncate   end 8, generation of later segments 4, the segment that stays as the last one, as it is after the cut 28
-//	5 start      start 8, end at that time 8, whether the last segment was closed 1
+//	5 start      start 8, end at that time 8, whether the last segment was closed 1; if there was a record before the
+//	             start, its epoch 4 and where that began 8
 //	6 value      key 1, value
 //	7 config     end at that time 8, config 42
 //	8 replace    generation 4, count 4, names replaced 12 each (base 8, generation 4), the new segment 28

@@ -110,7 +110,8 @@ func FuzzEntries(f *testing.F) {
 	f.Add(uint8(entryCreate), encodeCreate([]created{{1, testID(1), Config{}.withDefaults()}}))
 	f.Add(uint8(entryDelete), encodeDelete([]uint32{1, 2}))
 	f.Add(uint8(entryTruncate), encodeTruncate(truncation{end: 5, generation: 2, last: segmentState{segmentName{0, 1}, 10, 3}}))
-	f.Add(uint8(entryStart), encodeStart(startChange{3, 4, true}))
+	f.Add(uint8(entryStart), encodeStart(startChange{3, 4, true, EpochStart{}}))
+	f.Add(uint8(entryStart), encodeStart(startChange{3, 4, true, EpochStart{2, 1}}))
 	f.Add(uint8(entryValue), encodeValue(3, []byte("value")))
 	f.Add(uint8(entryConfig), encodeConfigEntry(configChange{3, Config{Fsync: FsyncNever}.withDefaults()}))
 	f.Fuzz(func(t *testing.T, kind uint8, b []byte) {

@@ -50,6 +50,7 @@ type Partition struct {
 	directorySaved bool      // the directory's name is durable
 
 	snapshotter func() (int64, []byte)
+	retainBelow func() int64 // see SetRetentionLimit
 	recent      *recent
 	hints       *hints
 	compact     *compactState

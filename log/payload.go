@@ -189,17 +189,27 @@ func decodeTruncate(data []byte) (truncation, error) {
 // startChange is a start entry. end and sealed are the partition's state at that point of the journal.
 type startChange struct {
 	start, end int64
-	sealed     bool // the segment before end takes no more appends
+	sealed     bool       // the segment before end takes no more appends
+	before     EpochStart // the epoch of the record before start; zero if there is none, and then left out
 }
 
 func encodeStart(c startChange) []byte {
-	b := appendI64(appendI64(make([]byte, 0, 17), c.start), c.end)
-	return append(b, flag(c.sealed))
+	b := appendI64(appendI64(make([]byte, 0, 29), c.start), c.end)
+	b = append(b, flag(c.sealed))
+	if c.before == (EpochStart{}) {
+		return b
+	}
+	return appendI64(appendU32(b, c.before.Epoch), c.before.First)
 }
 
 func decodeStart(data []byte) (startChange, error) {
 	d := decoder{b: data}
 	c := startChange{start: d.i64(), end: d.i64(), sealed: d.u8() != 0}
+	if len(d.b) > 0 {
+		if c.before = (EpochStart{d.u32(), d.i64()}); c.before == (EpochStart{}) && d.err == nil {
+			d.err = errors.New("names no epoch")
+		}
+	}
 	return c, d.end()
 }
 

@@ -208,7 +208,7 @@ func (r *recovery) change(p *Partition, e *entry) error {
 			return fmt.Errorf("partition %s ends at %d, had %d: %w", p.id, p.end, c.end, ErrCorrupt)
 		}
 		if c.start > p.end {
-			p.skipTo(c.start)
+			p.skipTo(c.start, c.before)
 		}
 		p.sealed = p.sealed || c.sealed // a segment that was cut stays so, if the one that followed it was lost
 		p.advance(c.start)

@@ -42,13 +42,26 @@ func (s *Store) Retain() {
 	}
 }
 
+// SetRetentionLimit registers the owner's bound: retention removes nothing at or above the offset that fn returns, such
+// as a high watermark: what is not committed may yet have to be truncated, or be all that a majority has of it. fn is
+// called with no lock of the log held; what it returned must stay removable for good. Without it there is no bound.
+func (p *Partition) SetRetentionLimit(fn func() int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.retainBelow = fn
+}
+
 // retain queues the advance of the start that retention asks for, if any.
 func (p *Partition) retain(now int64, done Completion) (queued bool, err error) {
 	p.mu.Lock()
-	c, idle := p.config, len(p.segments) == 0 || p.deleted
+	c, idle, bound := p.config, len(p.segments) == 0 || p.deleted, p.retainBelow
 	p.mu.Unlock()
 	if idle || c.Compact || c.RetentionTime <= 0 && c.RetentionBytes <= 0 {
 		return false, nil
+	}
+	limit := int64(maxOffset)
+	if bound != nil && !p.s.options.switches.retainAll {
+		limit = bound()
 	}
 	p.write.Lock()
 	defer p.write.Unlock()
@@ -62,11 +75,11 @@ func (p *Partition) retain(now int64, done Completion) (queued bool, err error) 
 		total += g.size
 	}
 	gone := 0
-	for _, g := range p.segments {
+	for i, g := range p.segments {
 		expired := c.RetentionTime > 0 && g.lastTime < now-int64(c.RetentionTime)
 		last := gone == len(p.segments)-1
 		surplus := c.RetentionBytes > 0 && !last && total-g.size >= c.RetentionBytes
-		if !expired && !surplus || g.size == 0 {
+		if !expired && !surplus || g.size == 0 || p.viewOf(i).next > limit {
 			break
 		}
 		total -= g.size

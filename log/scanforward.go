@@ -100,8 +100,11 @@ func (r *recovery) take(p *Partition, g *segment, b record.Batch) {
 }
 
 // skipTo begins the log anew at offset: everything below it was given up, and a power failure took the rest of an
-// unjournaled partition.
-func (p *Partition) skipTo(offset int64) {
+// unjournaled partition. before is the epoch of the last record that is gone.
+func (p *Partition) skipTo(offset int64, before EpochStart) {
+	if before != (EpochStart{}) && before.Epoch > p.lastEpoch {
+		p.noteEpoch(before.Epoch, before.First)
+	}
 	p.segments, p.end = nil, offset
 	p.snapshot, p.recent, p.hints = nil, nil, nil
 }

@@ -6,6 +6,8 @@ type switches struct {
 	sameSalt     bool         // journal laps are not told apart: neither by salt nor by lap number
 	anySnapshot  bool         // saved snapshots of what was cut off pass for those of the log
 	earlyFiles   bool         // snapshots are saved as files before the checkpoint that captured them is durable
+	retainAll    bool         // retention knows no limit
+	dropEpoch    bool         // the epoch of the record before the log start is forgotten
 	lateSnapshot bool         // snapshots are taken after the state that a checkpoint captures
 	noRoom       func(*Store) // called when the journal has found no room for a file
 	keyBytes     int64        // memory of compaction's key map

@@ -229,7 +229,7 @@ func (p *Partition) advanceLocked(start int64, c Completion) error {
 	}
 	start = max(start, p.start)
 	removed := append([]*segment(nil), p.below(start)...)
-	change := startChange{start: start, end: p.end, sealed: p.sealed}
+	change := startChange{start: start, end: p.end, sealed: p.sealed, before: p.epochBefore(start)}
 	if err := p.note(entryStart, encodeStart(change), afterAdvance{p.s, c, removed}); err != nil {
 		return err
 	}
@@ -271,10 +271,21 @@ func (p *Partition) below(start int64) []*segment {
 func (p *Partition) advance(start int64) {
 	p.segments = append([]*segment(nil), p.segments[len(p.below(start)):]...)
 	p.start = max(p.start, start)
-	for len(p.epochs) > 1 && p.epochs[1].First <= p.start {
+	// The epoch of the record before the start stays: it is what an empty log is compared by.
+	for len(p.epochs) > 1 && (p.epochs[1].First < p.start || p.epochs[1].First == p.start && p.s.options.switches.dropEpoch) {
 		p.epochs = p.epochs[1:]
 	}
 	p.dropHoles()
+}
+
+// epochBefore is the epoch of the record before offset, as far as it is known. The caller holds mu.
+func (p *Partition) epochBefore(offset int64) (e EpochStart) {
+	for _, known := range p.epochs {
+		if known.First < offset {
+			e = known
+		}
+	}
+	return e
 }
 
 // findStrays looks for files of the partition's directory that look like segments or snapshots of the log but are not

@@ -20,8 +20,20 @@
 // [Local] feeds the machine on a cluster of one broker: commands are appended
 // to an internal partition of the log and applied, in order, when they are
 // durable. Commands that arrive together share one group commit of the journal.
-// A replicated log can feed the same machine: hand Apply the index and the
-// bytes of every committed entry, use Snapshot and Restore as they are.
+//
+// [Raft] feeds it in a cluster: every broker applies the commands that hashicorp/raft has
+// committed, and any broker may propose. Raft's log, votes and snapshots are in internal
+// partitions of our log, so they share the journal's group commit with the data, and the
+// first error of the storage is final. Three things are done otherwise than the library
+// would by itself:
+//
+//   - Heartbeats take no fast path past Raft's main loop, where they could make logs
+//     diverge (its issue 695).
+//   - A server's name is the UUID of its disk, and connections carry the name they are
+//     meant for. So a broker with a wiped disk takes part in nothing under its old name,
+//     whose votes and acknowledgements it has forgotten.
+//   - Proposals carry a random id which the machine remembers for a while: one whose
+//     answer was lost is proposed again and carried out once.
 //
 // # Formats
 //
@@ -75,6 +87,26 @@
 // epoch, u32 replica-set version, array of u32 replica }; all disks were number 1. It
 // is read still.
 //
-// A snapshot may be interrupted by commands and by a crash. It counts once all of
+// The partition of Raft's log has a batch of one record per entry, at the offset that is
+// the entry's index; no key, and as value
+//
+//	u8 version (1), u8 type, u64 term, i64 time of the leader's append in ns (0: none),
+//	bytes extensions, data
+//
+// Where a snapshot took the place of entries, batches of no records take up their offsets; the
+// log begins behind the last such batch. Values of the partition: 1 current term (u64), 2
+// term of the last vote (u64), 3 address of the candidate voted for.
+//
+// A record of the partition of Raft's snapshots has as key one byte, and as value the u64
+// number of its snapshot, then
+//
+//	1 begin       u8 version of Raft's snapshots, u64 index, u64 term, u64 index of the configuration,
+//	              array of server { u8 suffrage, string id, string address }
+//	2 chunk       the next part of the machine's snapshot
+//	3 end         u64 size, u32 CRC32C of all chunks
+//
+// It counts once its end is there; the newest two are kept.
+//
+// A snapshot of Local may be interrupted by commands and by a crash. It counts once all of
 // its chunks are there, and only then is the log before its next index dropped.
 package consensus

@@ -52,9 +52,6 @@ func decodeEntry(b record.Batch) (*raft.Log, error) {
 	if len(d.b) > 0 {
 		e.Data = d.b
 	}
-	if d.err == nil && e.Term != uint64(b.LeaderEpoch()) {
-		d.fail("term differs from the batch's epoch")
-	}
 	if d.err != nil {
 		return nil, fmt.Errorf("Raft log entry %d: %w", b.BaseOffset(), d.err)
 	}

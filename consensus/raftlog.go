@@ -36,10 +36,13 @@ const (
 	// and the machine read.
 	cachedEntries = 1024
 	cachedBytes   = 8 << 20
+	// maxGap bounds the offsets that one batch takes up.
+	maxGap = 1 << 20
 )
 
 // raftLog keeps Raft's log and votes in a partition: an entry is a batch of one record,
-// its offset is the entry's index and its leader epoch the term. It implements
+// its offset is the entry's index. (Its leader epoch is always 1: after a snapshot was
+// installed terms may fall, which epochs must not.) It implements
 // raft.LogStore and raft.StableStore. The first error of the storage is final: it is
 // reported once, and nothing is stored from then on. What is there can be read still.
 //
@@ -50,6 +53,9 @@ type raftLog struct {
 	p   *log.Partition
 	now func() time.Time
 	die func(error)
+	// hasty breaks the rule that nothing is acknowledged before it is durable, for a
+	// test that shows that this is noticed.
+	hasty bool
 
 	appends sync.Mutex // held by who changes the log
 	builder *record.Builder
@@ -248,8 +254,8 @@ func (l *raftLog) append(entries []*raft.Log) error {
 	at := max(l.now().UnixNano(), l.p.LastAppendTime())
 	out := l.buf[:0]
 	for i, e := range entries {
-		if e.Index != entries[0].Index+uint64(i) || e.Term == 0 || e.Term > math.MaxUint32 {
-			return fmt.Errorf("entry %d of term %d after %d", e.Index, e.Term, entries[0].Index+uint64(i)-1)
+		if e.Index != entries[0].Index+uint64(i) {
+			return fmt.Errorf("entry %d after %d", e.Index, entries[0].Index+uint64(i)-1)
 		}
 		l.builder.Reset()
 		l.builder.Append(at/1e6, nil, encodeEntry(e), nil)
@@ -257,11 +263,15 @@ func (l *raftLog) append(entries []*raft.Log) error {
 		if err != nil {
 			return err
 		}
-		b.Stamp(int64(e.Index), uint32(e.Term), at)
+		b.Stamp(int64(e.Index), 1, at)
 		out = append(out, b...)
 	}
 	if cap(out) <= 1<<20 {
 		l.buf = out
+	}
+	if l.hasty {
+		_, err := l.p.Append(append([]byte{}, out...), make(done, 1))
+		return err
 	}
 	return appendAndWait(l.p, out)
 }
@@ -275,7 +285,7 @@ func (l *raftLog) jump(index uint64) error {
 	}
 	for at := uint64(l.p.End()); at < index; at = uint64(l.p.End()) {
 		l.builder.Reset()
-		l.builder.SetLastOffsetDelta(uint32(min(index-at, math.MaxUint32) - 1))
+		l.builder.SetLastOffsetDelta(uint32(min(index-at, maxGap) - 1))
 		b, err := l.builder.Build(nil, record.CodecNone, 0, 0, 0)
 		if err != nil {
 			return err
@@ -377,6 +387,9 @@ func (l *raftLog) Set(key, value []byte) error {
 	}
 	if string(l.p.Value(k)) == string(value) {
 		return nil // durable already: nobody else sets it
+	}
+	if l.hasty {
+		return l.p.PutValue(k, value, nil)
 	}
 	if err := wait(func(c log.Completion) error { return l.p.PutValue(k, value, c) }); err != nil {
 		return l.fail(fmt.Errorf("store Raft's %s: %w", key, err))

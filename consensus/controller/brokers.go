@@ -253,7 +253,6 @@ func (c *Controller) dies(b *broker, why string) {
 	c.setState(b, dead)
 	b.probing = 0
 	c.fenceFailed(b)
-	c.replan = true
 	c.touchReplicas(b.Node)
 }
 

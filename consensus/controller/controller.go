@@ -239,10 +239,12 @@ func (c *Controller) Run(now time.Duration) []Effect {
 		c.ran = now
 		c.runBrokers()
 		c.runTimers()
-		c.plan()
 		c.judge()
-		c.balanceLeaders()
-		c.judge() // what balancing has touched
+		if !c.urgent() {
+			c.plan()
+			c.balanceLeaders()
+			c.judge() // what these have touched
+		}
 		c.chooseVoters()
 		c.runOrders()
 		c.noteTallies()
@@ -251,6 +253,11 @@ func (c *Controller) Run(now time.Duration) []Effect {
 	effects := c.effects
 	c.effects = nil
 	return effects
+}
+
+// urgent says whether leaders are being elected: plans, which take their time, can wait.
+func (c *Controller) urgent() bool {
+	return c.begins.id != 0 || c.elects.id != 0 || len(c.begins.next)+len(c.elects.next) > 0
 }
 
 func (c *Controller) runTimers() {

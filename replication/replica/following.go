@@ -3,6 +3,7 @@ package replica
 import (
 	"errors"
 	"fmt"
+	"math"
 
 	"github.com/sequitur-mq/sequitur/log"
 	"github.com/sequitur-mq/sequitur/record"
@@ -63,6 +64,9 @@ func (r *Replica) Receive(d replication.Data, batches []byte, frame Frame) (acce
 // other. Offsets may be missing where compaction removed what they named.
 func verify(d replication.Data, batches []byte, trust bool) error {
 	next, epoch, limits := d.Base, uint32(0), record.DefaultLimits()
+	if d.Base < 0 || d.End < d.Base || d.End-d.Base > math.MaxInt32 {
+		return ErrMalformed
+	}
 	for rest := batches; len(rest) > 0; {
 		var b record.Batch
 		var err error

@@ -126,6 +126,7 @@ func Open(p *log.Partition, o Options) (*Replica, error) {
 	r.lastExpire = r.options.Now().UnixNano() // not at once: clients may have waited out the stop
 	p.SetSnapshotter(r.snapshot)
 	p.SetCompactionLimit(r.HighWatermark)
+	p.SetRetentionLimit(r.HighWatermark)
 	return r, nil
 }
 

@@ -37,7 +37,6 @@ type node struct {
 
 	mu       sync.Mutex
 	replicas map[Key]*replica.Replica
-	conns    map[net.Conn]struct{}
 }
 
 // Replica implements Replicas.

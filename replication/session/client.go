@@ -176,7 +176,9 @@ func (c *client) data(p *part, e *peer.PushEntry, batches []byte, s *slot) error
 	}
 	s.frame.refs.Add(1)
 	accepted, err := p.replica.Receive(d, batches, s)
-	if !accepted {
+	if accepted {
+		p.refusals = 0
+	} else {
 		s.Release()
 	}
 	switch {
@@ -213,9 +215,17 @@ func (p *part) giveUp() {
 	p.mu.Unlock()
 }
 
+// soonRetries is how often a refused fetch is tried again after a few milliseconds: the
+// leader may be about to hear of the partition. Later ones wait for the tick.
+const soonRetries = 8
+
 // delay gives up the standing fetch and begins another one a little later.
 func (c *client) delay(p *part) {
 	p.giveUp()
+	if p.refusals++; p.refusals <= soonRetries {
+		p.Moved(false)
+		return
+	}
 	c.mu.Lock()
 	c.delayed = append(c.delayed, p)
 	c.mu.Unlock()

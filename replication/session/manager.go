@@ -2,6 +2,7 @@ package session
 
 import (
 	"context"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"sync"
@@ -157,13 +158,16 @@ func (l *link) run() {
 	defer l.cancel()
 	o := &l.manager.options
 	backoff := o.BackoffMin
+	level := slog.LevelWarn
 	for l.ctx.Err() == nil {
 		began := time.Now()
 		if err := l.connect(); err != nil && l.ctx.Err() == nil {
-			o.Logger.Warn("replication: session with a leader ended", "leader", l.leader.String(), "error", err)
+			o.Logger.Log(l.ctx, level, "replication: no session with a leader", "leader", l.leader.String(), "error", err)
 		}
+		// Said once until it worked for a while.
+		level = slog.LevelDebug
 		if time.Since(began) > o.BackoffMax {
-			backoff = o.BackoffMin
+			backoff, level = o.BackoffMin, slog.LevelWarn
 		}
 		pause := time.NewTimer(backoff/2 + rand.N(backoff/2+1))
 		select {
@@ -192,12 +196,13 @@ func (l *link) connect() error {
 
 // part is one partition that is followed. Its lock is taken before the replica's.
 type part struct {
-	link    *link
-	key     Key
-	handle  uint32
-	replica *replica.Replica
-	item    item[part]
-	gone    atomic.Bool
+	link     *link
+	key      Key
+	handle   uint32
+	replica  *replica.Replica
+	item     item[part]
+	gone     atomic.Bool
+	refusals int // one after the other; the reader's
 
 	mu       sync.Mutex
 	session  *client // in which the handle is open

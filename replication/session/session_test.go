@@ -1,10 +1,14 @@
 package session
 
 import (
+	"bytes"
+	"fmt"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/sequitur-mq/sequitur/log"
+	"github.com/sequitur-mq/sequitur/record"
 	"github.com/sequitur-mq/sequitur/replication/replica"
 )
 
@@ -20,4 +24,46 @@ func TestThreeReplicas(t *testing.T) {
 		}
 	}
 	b.requireSame(k, 121, b.nodes...)
+}
+
+// What compaction took from the leader's log a follower that comes late cannot get: it
+// fills the gaps, and has the same records at the same offsets.
+func TestCatchUpOverCompactedGaps(t *testing.T) {
+	b := newBed(t, 3, inMemory(t), Options{})
+	b.config = log.Config{SegmentBytes: 4 << 10, Compact: true}
+	k := b.partitions(1)[0]
+	leader := b.elect(k, b.nodes[:2]...)
+	waitFor(t, leader.at(k), 0)
+	for i := range 200 {
+		b.append(k, replica.AcksQuorum, keyed(fmt.Sprint(i%3)))
+	}
+	before := leader.at(k).Log().Stat().Bytes
+	require.NoError(t, leader.store.Compact(true))
+	require.Less(t, leader.at(k).Log().Stat().Bytes, before/2)
+	b.assign(k, b.nodes[2])
+	waitFor(t, b.nodes[2].at(k), 200)
+	require.Equal(t, kept(t, leader.at(k)), kept(t, b.nodes[2].at(k)))
+	require.Equal(t, leader.at(k).Log().Epochs(), b.nodes[2].at(k).Log().Epochs())
+	b.append(k, replica.AcksAll, keyed("x"))
+}
+
+func keyed(key string) record.Batch {
+	b := record.NewBuilder(0)
+	b.Append(1, []byte(key), bytes.Repeat([]byte("v"), 100), nil)
+	out, err := b.Build(nil, record.CodecNone, 0, 0, 0)
+	if err != nil {
+		panic(err)
+	}
+	return bytes.Clone(out)
+}
+
+// kept lists the batches that have records.
+func kept(t *testing.T, r *replica.Replica) (offsets []int64) {
+	require.NoError(t, r.Log().Batches(r.Start(), func(b record.Batch) error {
+		if b.Count() > 0 {
+			offsets = append(offsets, b.BaseOffset())
+		}
+		return nil
+	}))
+	return offsets
 }

@@ -43,6 +43,7 @@ type Send struct {
 	Invoked, Acked time.Duration // since the run began; Acked 0: no acknowledgement
 	Offset         int64         // if acknowledged
 	Err            string        // a final error: the outcome is not known
+	Withdrawn      bool          // the client did not take it
 }
 
 // Read is a record that somebody read.
@@ -79,6 +80,25 @@ func (h *History) end(number int, at time.Duration, offset int64, err error) {
 		return
 	}
 	s.Acked, s.Offset = at, offset
+}
+
+// withdraw notes that a send was not taken by the client: the run is over.
+func (h *History) withdraw(number int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.Sends[number].Withdrawn = true
+}
+
+// errors returns the first few errors of sends.
+func (h *History) errors(most int) (list []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for i := range h.Sends {
+		if s := &h.Sends[i]; s.Err != "" && len(list) < most {
+			list = append(list, fmt.Sprintf("%v, sent after %v: %s", s.ID, s.Invoked, s.Err))
+		}
+	}
+	return list
 }
 
 // counts returns how many sends there were, and how many of them were acknowledged and failed.

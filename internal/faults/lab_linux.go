@@ -90,12 +90,26 @@ func newLab(hosts int) (l *lab, err error) {
 	for i := range hosts {
 		h, err := l.newHost(i+1, bridge)
 		if err != nil {
+			l.close()
 			return nil, fmt.Errorf("make host %d: %w", i+1, err)
 		}
 		l.hosts = append(l.hosts, h)
 	}
 	// All addresses are known from the start, so that a false one is a cut cable.
 	return l, l.heal()
+}
+
+// close takes the network apart.
+func (l *lab) close() {
+	for _, h := range l.hosts {
+		_ = netlink.LinkDel(h.port) // and the other end with it
+		h.handle.Close()
+		_ = h.ns.Close()
+	}
+	if bridge, err := netlink.LinkByName(labBridge); err == nil {
+		_ = netlink.LinkDel(bridge)
+	}
+	_ = l.own.Close()
 }
 
 // loopbackUp brings loopback up, in the namespace of the handle or, if nil, in that of this thread.

@@ -62,6 +62,7 @@ func onHost[T any](t *testing.T, l *lab, number int, fn func() (T, error)) T {
 func TestCablesCanBeCutOneWayAndHealed(t *testing.T) {
 	l, err := newLab(3)
 	require.NoError(t, err)
+	defer l.close()
 	reach := func(from, to int, timeout time.Duration) error {
 		addr := l.listen(t, to)
 		type result struct{ err error }

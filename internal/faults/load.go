@@ -117,10 +117,12 @@ func (l *load) produce(ctx context.Context, number uint32, p *sequitur.Producer,
 			}
 			record := sequitur.Record{Topic: topic, Partition: int32(partition), Value: id.value(l.bytes)}
 			if err := p.SendAsync(ctx, record, settle); err != nil {
-				settle(sequitur.Ack{}, err) // it was not taken
 				if ctx.Err() != nil {
+					l.h.withdraw(send)
+					l.unsettled.Add(-1)
 					return
 				}
+				settle(sequitur.Ack{}, err)
 			}
 		}
 	}

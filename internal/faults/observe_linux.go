@@ -4,9 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"time"
 
+	sequitur "github.com/sequitur-mq/sequitur/clients/go"
 	"github.com/sequitur-mq/sequitur/log"
 	"github.com/sequitur-mq/sequitur/record"
 )
@@ -79,23 +79,25 @@ func readDisk(dir string) (map[int32][]Read, error) {
 // status is what `broker cluster status --json` prints, as far as it is needed here.
 type status struct {
 	Brokers []struct {
-		Node  int    `json:"node"`
-		State string `json:"state"`
+		Node    int    `json:"node"`
+		State   string `json:"state"`
+		Damaged int    `json:"damaged_replicas"`
 	} `json:"brokers"`
-	Leaderless      int `json:"leaderless"`
-	UnderReplicated int `json:"underReplicated"`
+	Partitions struct {
+		WithoutLeader   int `json:"without_leader"`
+		UnderReplicated int `json:"under_replicated"`
+		Moving          int `json:"moving"`
+	} `json:"partitions"`
 }
 
 // missing says which of the brokers are not there, or "".
 func (s status) missing(numbers ...int) string {
+	alive := map[int]bool{}
+	for _, b := range s.Brokers {
+		alive[b.Node] = b.State == "alive"
+	}
 	for _, number := range numbers {
-		alive := slices.ContainsFunc(s.Brokers, func(b struct {
-			Node  int    `json:"node"`
-			State string `json:"state"`
-		}) bool {
-			return b.Node == number && b.State == "alive"
-		})
-		if !alive {
+		if !alive[number] {
 			return fmt.Sprintf("broker %d is not alive", number)
 		}
 	}
@@ -110,8 +112,13 @@ func (c *cluster) complete(ctx context.Context) error {
 				return what
 			}
 		}
-		if s.Leaderless > 0 || s.UnderReplicated > 0 {
-			return fmt.Sprintf("%d partitions without leader, %d with replicas that lag", s.Leaderless, s.UnderReplicated)
+		for _, b := range s.Brokers {
+			if b.Damaged > 0 {
+				return fmt.Sprintf("broker %d has %d damaged replicas", b.Node, b.Damaged)
+			}
+		}
+		if p := s.Partitions; p.WithoutLeader > 0 || p.UnderReplicated > 0 || p.Moving > 0 {
+			return fmt.Sprintf("%d partitions without leader, %d under-replicated, %d on the move", p.WithoutLeader, p.UnderReplicated, p.Moving)
 		}
 		return ""
 	})
@@ -121,12 +128,8 @@ func (c *cluster) complete(ctx context.Context) error {
 func (c *cluster) until(ctx context.Context, wrong func(status) string) error {
 	last := "the cluster does not answer"
 	for {
-		out, err := c.command(ctx, "cluster", "status", "--json")
+		s, err := c.status(ctx)
 		if err == nil {
-			var s status
-			if err := json.Unmarshal([]byte(out), &s); err != nil {
-				return fmt.Errorf("cluster status: %w: %s", err, out)
-			}
 			if last = wrong(s); last == "" {
 				return nil
 			}
@@ -136,7 +139,24 @@ func (c *cluster) until(ctx context.Context, wrong func(status) string) error {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("%w; %s", ctx.Err(), last)
-		case <-time.After(100 * time.Millisecond):
+		case <-time.After(50 * time.Millisecond):
 		}
 	}
+}
+
+// status asks the controller, by way of any broker, with a client of its own: the load's may be busy.
+func (c *cluster) status(ctx context.Context) (s status, err error) {
+	if c.admin == nil {
+		if c.admin, err = sequitur.Connect(ctx, c.servers()); err != nil {
+			return s, err
+		}
+	}
+	document, err := c.admin.ClusterStatus(ctx)
+	if err != nil {
+		return s, err
+	}
+	if err := json.Unmarshal(document, &s); err != nil {
+		return s, fmt.Errorf("cluster status: %w: %s", err, document)
+	}
+	return s, nil
 }

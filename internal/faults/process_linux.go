@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	sequitur "github.com/sequitur-mq/sequitur/clients/go"
 )
 
 // Ports of a broker on its host.
@@ -55,6 +57,7 @@ type cluster struct {
 	first  int     // how many form the cluster at the beginning
 	record bool    // take notes for power cuts
 	say    func(format string, args ...any)
+	admin  *sequitur.Client // made when it is needed first
 }
 
 // newCluster makes the directories and starts the first brokers.
@@ -159,6 +162,9 @@ func (c *cluster) died(wanted map[int]bool) (list []string) {
 
 // close ends all brokers.
 func (c *cluster) close() {
+	if c.admin != nil {
+		_ = c.admin.Close()
+	}
 	for _, n := range c.nodes {
 		if n.running() {
 			_ = n.cmd.Process.Signal(syscall.SIGCONT)

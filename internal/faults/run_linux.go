@@ -72,6 +72,7 @@ type Result struct {
 	Acked                 int         `json:"acknowledged"`
 	Failed                int         `json:"failed"`
 	Injections            []Injection `json:"injections"`
+	Errors                []string    `json:"errors"` // of failed sends, the first ones
 	Violations            []Violation `json:"violations"`
 	Elapsed               time.Duration
 	MedianAck, HighestAck time.Duration // from call to acknowledgement
@@ -97,6 +98,7 @@ func Run(ctx context.Context, o Options) (result Result, err error) {
 	if err != nil {
 		return result, err
 	}
+	defer l.close()
 	c, err := newCluster(l, o.Binary, o.Dir, o.Brokers, needRecord, o.Say)
 	if err != nil {
 		return result, err
@@ -126,6 +128,7 @@ func Run(ctx context.Context, o Options) (result Result, err error) {
 		h.Stuck = append(h.Stuck, err.Error())
 	}
 	result.Sent, result.Acked, result.Failed = h.counts()
+	result.Errors = h.errors(5)
 	result.MedianAck, result.HighestAck = h.latencies()
 	sorted := h.pauses()
 	for n := range result.Injections {

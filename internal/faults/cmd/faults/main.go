@@ -164,6 +164,9 @@ func (s *settings) one(ctx context.Context) (bad bool, err error) {
 	fmt.Printf("%-12s injected %d  sent %d  acked %d  failed %d  lost %d  duplicated %d  reordered %d  inconsistent %d  skipped %d  stuck %d  longest pause %v  median ack %v\n",
 		strings.Join(names, ","), len(r.Injections), r.Sent, r.Acked, r.Failed, counts["lost"], counts["duplicated"], counts["reordered"],
 		counts["inconsistent"], counts["skipped"]+counts["non-monotonic"], counts["stuck"], longest.Round(time.Millisecond), r.MedianAck.Round(time.Microsecond))
+	for _, e := range r.Errors {
+		fmt.Println("  failed: " + e)
+	}
 	for n, v := range r.Violations {
 		if n == 20 {
 			fmt.Printf("  and %d more\n", len(r.Violations)-n)

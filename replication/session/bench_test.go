@@ -122,3 +122,25 @@ func throughput(b *testing.B, nodes, size, batchBytes int) {
 	}
 	b.ReportMetric(float64(i*records)/time.Since(began).Seconds(), "records/s")
 }
+
+// BenchmarkIdle has one partition of many in use, with one append outstanding: the others
+// must not cost anything.
+func BenchmarkIdle(b *testing.B) {
+	for _, partitions := range []int{1, 1000} {
+		b.Run(fmt.Sprint(partitions), func(b *testing.B) {
+			bed, keys := led(b, 3, partitions, true)
+			r := bed.leader[keys[0]].at(keys[0])
+			w := make(waiter, 1)
+			sent := batch(1, 128)
+			b.ReportAllocs()
+			for b.Loop() {
+				if _, _, err := r.Append(sent, replica.AcksQuorum, w, 0); err != nil {
+					b.Fatal(err)
+				}
+				if o := <-w; o.err != nil {
+					b.Fatal(o.err)
+				}
+			}
+		})
+	}
+}

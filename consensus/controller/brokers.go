@@ -35,9 +35,10 @@ type broker struct {
 	heard time.Duration // last sign of life of the registered session
 	first time.Duration // its first heartbeat to this controller
 
-	probing uint64 // id of the probe under way
-	missed  bool   // dead for so long that nothing new is given to it
-	lost    bool   // dead for so long that its replicas are given to others
+	probing uint64        // id of the probe under way
+	probed  time.Duration // when the last one ended
+	missed  bool          // dead for so long that nothing new is given to it
+	lost    bool          // dead for so long that its replicas are given to others
 	leaving *leaving
 
 	fence  uint64   // id of the SendFence under way
@@ -293,7 +294,7 @@ func (c *Controller) Probed(now time.Duration, node uint32, id uint64, result Pr
 		return
 	}
 	c.now = now
-	b.probing = 0
+	b.probing, b.probed = 0, now
 	switch {
 	case result == ProbeAnswered && session == b.Session:
 		c.lives(b)
@@ -317,6 +318,15 @@ func (c *Controller) forgiveOwnStall() {
 	}
 }
 
+// probeAgain is the pause after a probe that told nothing: a process that is being
+// killed may have reset it.
+const probeAgain = 20 * time.Millisecond
+
+// inDoubt says whether it is to be found out whether the broker lives.
+func (b *broker) inDoubt() bool {
+	return (b.state == suspect || b.state == unknown) && b.probing == 0
+}
+
 func (c *Controller) runBrokers() {
 	for _, b := range c.nodes {
 		silent := c.now - b.heard
@@ -332,6 +342,8 @@ func (c *Controller) runBrokers() {
 			}
 		case silent >= c.s.SessionTimeout && !c.s.Break.KeepDeadLeader:
 			c.dies(b, fmt.Sprintf("nothing heard for %v", silent.Round(time.Millisecond)))
+		case b.inDoubt() && c.now >= b.probed+probeAgain:
+			c.probe(b)
 		case silent >= c.s.ProbeAfter && b.state == alive:
 			c.setState(b, suspect)
 			c.probe(b)

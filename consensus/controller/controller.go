@@ -375,6 +375,11 @@ func (c *Controller) Next() (at time.Duration, ok bool) {
 		return 0, false
 	}
 	at = c.ran + c.s.SessionTimeout/12
+	for _, b := range c.nodes {
+		if b.inDoubt() {
+			at = min(at, b.probed+probeAgain)
+		}
+	}
 	for _, p := range c.waiting {
 		at = min(at, p.wake)
 	}

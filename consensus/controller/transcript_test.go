@@ -123,6 +123,8 @@ func (w *world) command(line string) error {
 	case "restart": // so fast that nobody notices but by the registration
 		w.brokers[arg(1)].up, w.brokers[arg(1)].registered = false, false
 		w.start(arg(1), "")
+	case "reset-probe":
+		w.reset = arg(1)
 	case "pause":
 		w.brokers[arg(1)].paused = true
 	case "resume":

@@ -36,6 +36,7 @@ type world struct {
 	begun     int // epochs
 	replies   map[uint64]Reply
 	lastReply uint64
+	reset     uint32      // the next probe of this broker is reset
 	stray     func() bool // whether a follower copies nothing in this step; nil: never
 }
 
@@ -179,6 +180,9 @@ func (w *world) perform(e Effect) {
 func (w *world) probe(c *Controller, e SendProbe) {
 	b := w.brokers[e.Node]
 	switch {
+	case w.reset == e.Node:
+		w.reset = 0
+		w.after(time.Millisecond, func() { c.Probed(w.now, e.Node, e.ID, ProbeSilent, 0) })
 	case b == nil || !b.up && !b.away:
 		w.after(time.Millisecond, func() { c.Probed(w.now, e.Node, e.ID, ProbeRefused, 0) })
 	case b.paused || b.away:

@@ -53,7 +53,11 @@ func (c *Controller) reachable(members []replication.Member) bool {
 func (c *Controller) adopt(p *part) {
 	s := &p.meta.Set
 	learners := slices.DeleteFunc(slices.Clone(s.Learners), func(m replication.Member) bool { return !c.reachable([]replication.Member{m}) })
-	target := append(slices.Clone(s.Members), learners...)
+	target := slices.DeleteFunc(slices.Clone(s.Members), func(m replication.Member) bool {
+		// One node holds one replica: a learner on it takes the place of a disk that is gone.
+		return slices.ContainsFunc(learners, func(l replication.Member) bool { return l.Node == m.Node })
+	})
+	target = append(target, learners...)
 	loads := c.loads()
 	for len(target) > max(p.topic.rf, len(learners)) {
 		worst := -1

@@ -103,7 +103,7 @@ func heartbeatThroughConsumer(t *testing.T, wrap func(*raft.NetworkTransport) ra
 	sent := make(chan error, 1)
 	go func() {
 		sent <- sender.AppendEntries("", receiver.LocalAddr(), &raft.AppendEntriesRequest{
-			RPCHeader: raft.RPCHeader{ProtocolVersion: 3, Addr: []byte("leader")}, Term: 5, Leader: []byte("leader"),
+			RPCHeader: raft.RPCHeader{ProtocolVersion: 3, Addr: []byte("leader")}, Term: 5,
 		}, &raft.AppendEntriesResponse{})
 	}()
 	consumed := false

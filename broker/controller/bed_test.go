@@ -34,7 +34,7 @@ func newMetadata() *metadata {
 	m := &metadata{machine: consensus.NewMachine(), queue: make(chan func(), 100)}
 	m.done.Go(func() {
 		for fn := range m.queue {
-			time.Sleep(2 * time.Millisecond) // the time that consensus takes, in the test's own clock
+			pass(2 * time.Millisecond) // the time that consensus takes, in the test's own clock
 			fn()
 		}
 	})
@@ -213,7 +213,7 @@ func (b *bed) hang(node uint32) {
 // Fence and Probe are the brokers' side of RPC.
 
 func (b *bed) Fence(ctx context.Context, node uint32, req *peer.FenceRequest) (*peer.FenceResponse, error) {
-	time.Sleep(time.Millisecond) // the network
+	pass(time.Millisecond) // the network
 	b.mu.Lock()
 	f := b.brokers[node]
 	up, hang := f.up, f.hang
@@ -236,7 +236,7 @@ func (b *bed) Fence(ctx context.Context, node uint32, req *peer.FenceRequest) (*
 }
 
 func (b *bed) Probe(ctx context.Context, node uint32) (uint64, error) {
-	time.Sleep(time.Millisecond) // the network
+	pass(time.Millisecond) // the network
 	b.mu.Lock()
 	f := b.brokers[node]
 	up, hang, session := f.up, f.hang, f.session
@@ -289,3 +289,6 @@ func (b *bed) led(id wire.UUID) (leaders map[uint32]int, all bool) {
 	}
 	return leaders, all
 }
+
+// pass lets virtual time pass.
+func pass(d time.Duration) { <-time.After(d) }

@@ -23,13 +23,13 @@ func TestKilledBrokersLeadersMove(t *testing.T) {
 		b := newBed(t, 1, 2, 3)
 		defer b.close()
 		id := b.createTopic("orders", 30, 3)
-		time.Sleep(500 * time.Millisecond)
+		pass(500 * time.Millisecond)
 		leaders, all := b.led(id)
 		require.True(t, all)
 		require.Equal(t, map[uint32]int{1: 10, 2: 10, 3: 10}, leaders)
 
 		b.kill(3)
-		time.Sleep(20 * time.Millisecond) // two entries of consensus, a probe, a round of votes
+		pass(20 * time.Millisecond) // two entries of consensus, a probe, a round of votes
 		leaders, all = b.led(id)
 		require.True(t, all)
 		require.Equal(t, map[uint32]int{1: 15, 2: 15}, leaders)
@@ -44,9 +44,9 @@ func TestSilentBrokerIsFoundDead(t *testing.T) {
 		b := newBed(t, 1, 2, 3)
 		defer b.close()
 		id := b.createTopic("orders", 6, 3)
-		time.Sleep(500 * time.Millisecond)
+		pass(500 * time.Millisecond)
 		b.hang(2)
-		time.Sleep(750 * time.Millisecond)
+		pass(750 * time.Millisecond)
 		for _, p := range b.partitions(id) {
 			require.NotEqual(t, uint32(2), p.Leader.Node)
 			require.False(t, p.Leader.IsZero())
@@ -66,7 +66,7 @@ func TestControllerMoves(t *testing.T) {
 		b := newBed(t, 1, 2, 3)
 		defer b.close()
 		id := b.createTopic("orders", 6, 3)
-		time.Sleep(500 * time.Millisecond)
+		pass(500 * time.Millisecond)
 
 		old, next := b.driver, b.newDriver()
 		b.kill(3)
@@ -75,7 +75,7 @@ func TestControllerMoves(t *testing.T) {
 		b.mu.Lock()
 		b.driver = next
 		b.mu.Unlock()
-		time.Sleep(30 * time.Millisecond)
+		pass(30 * time.Millisecond)
 		_, all := b.led(id)
 		require.True(t, all)
 		require.Equal(t, wire.CodeNotLeader, old.Heartbeat(&peer.HeartbeatRequest{Node: 1, Session: 1}).Code)
@@ -95,7 +95,7 @@ func TestLeavingWaitsForTheHeirs(t *testing.T) {
 		b := newBed(t, 1, 2, 3)
 		defer b.close()
 		id := b.createTopic("orders", 9, 3)
-		time.Sleep(500 * time.Millisecond)
+		pass(500 * time.Millisecond)
 		resp := b.driver.Leaving(context.Background(), 2)
 		require.NoError(t, resp.Err())
 		require.Zero(t, resp.Leaders)
@@ -110,7 +110,7 @@ func TestAdministratorsOrders(t *testing.T) {
 		b := newBed(t, 1, 2, 3, 4)
 		defer b.close()
 		id := b.createTopic("orders", 4, 3)
-		time.Sleep(500 * time.Millisecond)
+		pass(500 * time.Millisecond)
 		p := b.partitions(id)[0]
 		to := p.Set.Members[1].Node
 		if to == p.Leader.Node {
@@ -146,12 +146,12 @@ func TestOrdersTimeOut(t *testing.T) {
 		b := newBed(t, 1, 2, 3, 4)
 		defer b.close()
 		b.createTopic("orders", 1, 3)
-		time.Sleep(200 * time.Millisecond)
+		pass(200 * time.Millisecond)
 		ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
 		defer cancel()
 		err := b.driver.Order(ctx, controller.Request{Action: controller.Drain, Node: 4})
 		require.ErrorIs(t, err, wire.ErrTimeout)
-		time.Sleep(time.Second)
+		pass(time.Second)
 	})
 }
 
@@ -161,16 +161,16 @@ func TestFailedProposalsAreTriedAgain(t *testing.T) {
 		b := newBed(t, 1, 2, 3)
 		defer b.close()
 		id := b.createTopic("orders", 3, 3)
-		time.Sleep(500 * time.Millisecond)
+		pass(500 * time.Millisecond)
 		b.meta.mu.Lock()
 		b.meta.err = errors.New("no majority")
 		b.meta.mu.Unlock()
 		b.kill(2)
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		b.meta.mu.Lock()
 		b.meta.err = nil
 		b.meta.mu.Unlock()
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		_, all := b.led(id)
 		require.True(t, all)
 	})
@@ -181,14 +181,14 @@ func TestCloseWhileCallsHang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBed(t, 1, 2, 3)
 		id := b.createTopic("orders", 1, 3)
-		time.Sleep(500 * time.Millisecond)
+		pass(500 * time.Millisecond)
 		b.hang(1)
 		b.hang(2)
 		b.hang(3)
 		leader := b.partitions(id)[0].Leader.Node
 		waiting := make(chan peer.LeavingResponse, 1)
 		go func() { waiting <- b.driver.Leaving(context.Background(), leader) }()
-		time.Sleep(20 * time.Millisecond) // votes are being asked for
+		pass(20 * time.Millisecond) // votes are being asked for
 		d := b.driver
 		d.Close()
 		defer b.close()
@@ -205,9 +205,9 @@ func TestMetricsAreShownByTheController(t *testing.T) {
 		d := New(Options{Self: 2, Metadata: b.meta, RPC: b, Registerer: registry})
 		b.meta.follow(d)
 		b.createTopic("orders", 5, 3)
-		time.Sleep(300 * time.Millisecond)
+		pass(300 * time.Millisecond)
 		d.SetLeader(true, 2)
-		time.Sleep(1500 * time.Millisecond)
+		pass(1500 * time.Millisecond)
 		families, err := registry.Gather()
 		require.NoError(t, err)
 		values := map[string]float64{}

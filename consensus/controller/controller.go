@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sequitur-mq/sequitur/consensus"
+	"github.com/sequitur-mq/sequitur/partitions"
 	"github.com/sequitur-mq/sequitur/replication"
 	"github.com/sequitur-mq/sequitur/wire"
 )
@@ -40,8 +41,9 @@ type Controller struct {
 	replan   bool               // replica sets are to be looked at
 	orders   map[uint32]removal // brokers to be forgotten once they hold nothing
 	balance  balance
-	resume   time.Duration // nothing is proposed before, as a proposal failed
-	voter    uint64        // id of the SetVoter under way
+	fresh    *partitions.Placement // of new partitions, for one Run
+	resume   time.Duration         // nothing is proposed before, as a proposal failed
+	voter    uint64                // id of the SetVoter under way
 	voterAt  time.Duration
 }
 
@@ -239,6 +241,7 @@ func (c *Controller) Run(now time.Duration) []Effect {
 		c.ran = now
 		c.runBrokers()
 		c.runTimers()
+		c.fresh = nil
 		c.judge()
 		if !c.urgent() {
 			c.plan()

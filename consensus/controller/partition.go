@@ -160,7 +160,7 @@ func (c *Controller) judgePart(p *part) {
 	switch {
 	case p.pending:
 	case p.meta.Epoch == 0:
-		c.begin(p, "")
+		c.beginFirst(p)
 	case c.undoJoint(p):
 	case p.meta.Leader.IsZero() && p.overtaken:
 		c.begin(p, "a replica has adopted a later one")

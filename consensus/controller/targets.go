@@ -47,6 +47,38 @@ func (c *Controller) reachable(members []replication.Member) bool {
 	})
 }
 
+// beginFirst begins the first epoch of a new partition. Whoever placed it did not know
+// who lives: if its brokers are dead, it is placed anew. There is nothing in it yet.
+func (c *Controller) beginFirst(p *part) {
+	members := p.meta.Set.Members
+	if c.electable(p, &p.meta.Set) || p.meta.Set.Version > 0 || slices.ContainsFunc(members, c.doubtful) {
+		c.begin(p, "")
+		return
+	}
+	if c.fresh == nil {
+		loads := c.loads()
+		var nodes []partitions.Node
+		for _, b := range c.nodes {
+			if b.state == alive && !b.Draining && b.leaving == nil {
+				nodes = append(nodes, partitions.Node{ID: b.Node, Rack: b.Rack, Load: loads[b.Node], Leaders: b.leads})
+			}
+		}
+		c.fresh = partitions.NewPlacement(nodes)
+	}
+	c.fresh.Expect(1, len(members))
+	nodes := c.fresh.Place(p.topic.id, p.number, len(members))
+	if len(nodes) < len(members) {
+		return // until brokers come
+	}
+	set := replication.ReplicaSet{}
+	for _, node := range nodes {
+		set.Members = append(set.Members, c.member(node))
+	}
+	if c.proposeSet(p, set, replication.Member{}) {
+		c.tell(p, "placed on other brokers, as those chosen are dead")
+	}
+}
+
 // adopt carries on a move that a former controller has begun: the learners are known,
 // whom they replace is not. That are members which are gone for good, or else those
 // with the most replicas.

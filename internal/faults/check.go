@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
-	"time"
 )
 
 // Violation is something that must not be.
@@ -164,18 +163,4 @@ func (c *checker) consumer(number int, partitions map[int32][]Read) {
 			}
 		}
 	}
-}
-
-// pauses returns the acknowledgement times in order, for longestPause.
-func (h *History) pauses() []time.Duration {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	times := make([]time.Duration, 0, len(h.Sends))
-	for i := range h.Sends {
-		if h.Sends[i].Acked > 0 {
-			times = append(times, h.Sends[i].Acked)
-		}
-	}
-	slices.Sort(times)
-	return times
 }

@@ -95,8 +95,9 @@ func TestLongestPause(t *testing.T) {
 	for _, at := range []time.Duration{200, 5, 20, 60, 70} {
 		h.Sends = append(h.Sends, Send{Acked: at})
 	}
-	sorted := h.pauses()
-	require.EqualValues(t, 40, h.longestPause(10, 100, sorted))
-	require.EqualValues(t, 930, h.longestPause(70, 1130, sorted))
-	require.EqualValues(t, 10, h.longestPause(21, 31, sorted))
+	acks := h.ackTimes(1)
+	require.EqualValues(t, 40, longestPause(acks, 10, 100))
+	require.EqualValues(t, 930, longestPause(acks, 70, 1130))
+	require.EqualValues(t, 10, longestPause(acks, 21, 31))
+	require.EqualValues(t, 90, longestPause(h.ackTimes(2), 10, 100), "the other partition acknowledged nothing")
 }

@@ -3,6 +3,7 @@ package faults
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 )
@@ -116,17 +117,32 @@ func (h *History) counts() (sent, acked, failed int) {
 	return len(h.Sends), acked, failed
 }
 
-// longestPause is the longest time within [from, to) in which no acknowledgement came.
-func (h *History) longestPause(from, to time.Duration, sorted []time.Duration) time.Duration {
-	longest, last := time.Duration(0), from
-	for _, at := range sorted {
-		if at < from {
-			continue
+// longestPause is the longest time within [from, to) in which some partition acknowledged nothing. acks is what
+// ackTimes returned.
+func longestPause(acks [][]time.Duration, from, to time.Duration) (longest time.Duration) {
+	for _, times := range acks {
+		last := from
+		i, _ := slices.BinarySearch(times, from)
+		for ; i < len(times) && times[i] < to; i++ {
+			longest, last = max(longest, times[i]-last), times[i]
 		}
-		if at >= to {
-			break
-		}
-		longest, last = max(longest, at-last), at
+		longest = max(longest, to-last)
 	}
-	return max(longest, to-last)
+	return longest
+}
+
+// ackTimes returns the times of all acknowledgements in order, by partition.
+func (h *History) ackTimes(partitions int) [][]time.Duration {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	acks := make([][]time.Duration, partitions)
+	for i := range h.Sends {
+		if s := &h.Sends[i]; s.Acked > 0 {
+			acks[s.Partition] = append(acks[s.Partition], s.Acked)
+		}
+	}
+	for _, times := range acks {
+		slices.Sort(times)
+	}
+	return acks
 }

@@ -56,7 +56,7 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Injection is one fault of a run, and how long no acknowledgement at all came in its time.
+// Injection is one fault of a run, and for how long some partition acknowledged nothing in its time.
 type Injection struct {
 	Fault    string        `json:"fault"`
 	At       time.Duration `json:"atNs"`
@@ -130,10 +130,10 @@ func Run(ctx context.Context, o Options) (result Result, err error) {
 	result.Sent, result.Acked, result.Failed = h.counts()
 	result.Errors = h.errors(5)
 	result.MedianAck, result.HighestAck = h.latencies()
-	sorted := h.pauses()
+	acks := h.ackTimes(o.Partitions)
 	for n := range result.Injections {
 		in := &result.Injections[n]
-		in.Longest = h.longestPause(in.At, in.At+in.Took+in.Recovery, sorted)
+		in.Longest = longestPause(acks, in.At, in.At+in.Took+in.Recovery)
 	}
 	result.Violations, result.Elapsed = Check(h), time.Since(began)
 	return result, ctx.Err()

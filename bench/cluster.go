@@ -354,7 +354,10 @@ func (c *Cluster) Close() error {
 		if b.process == nil {
 			return nil
 		}
-		return c.end(b, b.process.Stop)
+		if c.launcher.Orderly {
+			return c.end(b, b.process.Stop)
+		}
+		return c.end(b, b.process.Kill)
 	}))
 	return errors.Join(append(errs, os.RemoveAll(c.dir))...)
 }

@@ -18,6 +18,9 @@ type Launcher struct {
 	Args    func(dataDir string) []string
 	// Member gives the arguments for a broker of a cluster.
 	Member func(m Member) []string
+	// Orderly has the brokers of a cluster stop in good order at its end, for example to write profiles. Otherwise they
+	// are killed, since their data goes too.
+	Orderly bool
 }
 
 // Local is a broker started by this run, with its data in a temporary directory.

@@ -30,6 +30,7 @@ func (c *cli) launcher() (bench.Launcher, error) {
 	}
 	return bench.Launcher{
 		Command: self,
+		Orderly: c.common.serverCPUProfile != "" || c.common.serverMemProfile != "",
 		Args:    func(dataDir string) []string { return c.childArgs(dataDir, "") },
 		Member: func(m bench.Member) []string {
 			return append(c.childArgs(m.DataDir, fmt.Sprintf(".%d", m.Node)), "--node-id", strconv.Itoa(m.Node),

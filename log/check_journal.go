@@ -89,6 +89,8 @@ func (c *checker) readJournal(rec *recovered) error {
 				list = list[:len(list)-1]
 			}
 			c.journaled[p.id] = list
+		case e.kind == entryReset:
+			delete(c.journaled, p.id)
 		case e.kind == entryReplace: // the bytes are others now
 			change, err := decodeReplace(e.data)
 			if err != nil {

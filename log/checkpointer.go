@@ -300,13 +300,15 @@ func (s *Store) syncEach(list []syncItem) error {
 	for _, item := range list {
 		g := item.g
 		h, err := s.files.acquire(g)
-		if g.gone.Load() {
-			if err == nil {
-				h.release()
-			}
-			continue // no longer part of the log
+		for err != nil && g.successor.Load() != nil && !s.options.switches.skipCut {
+			// A truncation cut it since: what stays of it relies on this sync all the same.
+			g = g.successor.Load()
+			h, err = s.files.acquire(g)
 		}
-		if err != nil {
+		switch {
+		case err != nil && g.gone.Load():
+			continue // no longer part of the log
+		case err != nil:
 			return err
 		}
 		err = h.f.Sync()

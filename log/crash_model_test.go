@@ -24,6 +24,7 @@ const (
 	didStart
 	didValue
 	didConfig
+	didReset
 )
 
 // modelChange is one change of one partition.
@@ -31,7 +32,7 @@ type modelChange struct {
 	kind   changeKind
 	batch  record.Batch // didAppend
 	hard   bool         // didAppend: the acknowledgement means durable
-	offset int64        // didTruncate: new end; didStart: new start
+	offset int64        // didTruncate: new end; didStart, didReset: new start
 	key    uint8
 	value  []byte
 	config Config
@@ -159,6 +160,8 @@ func (s *modelState) apply(c *modelChange) {
 		for len(s.batches) > 0 && s.batches[0].NextOffset() <= s.start {
 			s.batches, s.hard = s.batches[1:], s.hard[1:]
 		}
+	case didReset:
+		s.start, s.end, s.batches, s.hard, s.epochs = c.offset, c.offset, nil, nil, nil
 	case didValue:
 		s.values[c.key] = c.value
 		if len(c.value) == 0 {

@@ -127,6 +127,8 @@ func (w *workload) step() error {
 		return w.truncate()
 	case n < 75:
 		return w.advance()
+	case n < 77:
+		return w.reset()
 	case n < 80:
 		return w.reconfigure()
 	case n < 88:
@@ -362,6 +364,19 @@ func (w *workload) advance() error {
 	}
 	c := &modelChange{kind: didStart, offset: state.start + w.rng.Int64N(state.end-state.start+1)/2}
 	return w.journaled(id, c, func(a Completion) error { return p.AdvanceStart(c.offset, a) })
+}
+
+// reset begins a log anew, within what it was or beyond its end.
+func (w *workload) reset() error {
+	part := []int{partAlways, partNever, partInterval, partChanging, partCompact, partCompactNever}[w.rng.IntN(6)]
+	id := workloadID(part)
+	p, ok := w.store.Partition(id)
+	if !ok {
+		return nil
+	}
+	state := w.model.parts[id].newestState()
+	c := &modelChange{kind: didReset, offset: state.start + w.rng.Int64N(2*(state.end-state.start)+10)}
+	return w.journaled(id, c, func(a Completion) error { return p.Reset(c.offset, a) })
 }
 
 func (w *workload) reconfigure() error {

@@ -68,6 +68,7 @@
 //	6 value      key 1, value
 //	7 config     end at that time 8, config 42
 //	8 replace    generation 4, count 4, names replaced 12 each (base 8, generation 4), the new segment 28
+//	9 reset      end at that time 8, start of the new, empty log 8, generation of later segments 4
 //
 // Because lap, place and salt go into the group's checksum, bytes of earlier laps never validate, and what a batch carries
 // cannot pass for a group. Because a group is begun only after the one before it is durable, a group that does not

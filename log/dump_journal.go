@@ -130,6 +130,9 @@ func (d *dumper) describe(e *entry) (string, error) {
 	case entryConfig:
 		c, err := decodeConfigEntry(e.data)
 		return fmt.Sprintf("from offset %d: %+v", c.end, c.config), err
+	case entryReset:
+		r, err := decodeReset(e.data)
+		return fmt.Sprintf("empty from offset %d on, generation %d; it ended at %d", r.start, r.generation, r.end), err
 	case entryReplace:
 		r, err := decodeReplace(e.data)
 		s := "segments"

@@ -155,6 +155,7 @@ func (c *fileCache) drop(g *segment) {
 func (c *fileCache) pass(from, to *segment) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	from.successor.Store(to)
 	from.gone.Store(true)
 	if h := from.handle.Swap(nil); h != nil {
 		h.seg = to

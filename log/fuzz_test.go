@@ -112,6 +112,7 @@ func FuzzEntries(f *testing.F) {
 	f.Add(uint8(entryTruncate), encodeTruncate(truncation{end: 5, generation: 2, last: segmentState{segmentName{0, 1}, 10, 3}}))
 	f.Add(uint8(entryStart), encodeStart(startChange{3, 4, true, EpochStart{}}))
 	f.Add(uint8(entryStart), encodeStart(startChange{3, 4, true, EpochStart{2, 1}}))
+	f.Add(uint8(entryReset), encodeReset(resetChange{9, 40, 2}))
 	f.Add(uint8(entryValue), encodeValue(3, []byte("value")))
 	f.Add(uint8(entryConfig), encodeConfigEntry(configChange{3, Config{Fsync: FsyncNever}.withDefaults()}))
 	f.Fuzz(func(t *testing.T, kind uint8, b []byte) {
@@ -138,6 +139,10 @@ func FuzzEntries(f *testing.F) {
 			var v []byte
 			key, v, err = decodeValue(b)
 			again = encodeValue(key, v)
+		case entryReset:
+			var v resetChange
+			v, err = decodeReset(b)
+			again = encodeReset(v)
 		case entryStart:
 			decodeStart(b)
 			return

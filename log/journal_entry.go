@@ -28,10 +28,11 @@ const (
 	entryValue    entryKind = 6 // u8 key, then the value; no value bytes remove it
 	entryConfig   entryKind = 7 // i64 end, then the configuration from here on; see encodeConfigEntry
 	entryReplace  entryKind = 8 // segments replaced by a rewritten one; see encodeReplace
+	entryReset    entryKind = 9 // the log begins anew, empty; see encodeReset
 )
 
 func (k entryKind) String() string {
-	names := [...]string{1: "batches", 2: "create", 3: "delete", 4: "truncate", 5: "start", 6: "value", 7: "config", 8: "replace"}
+	names := [...]string{1: "batches", 2: "create", 3: "delete", 4: "truncate", 5: "start", 6: "value", 7: "config", 8: "replace", 9: "reset"}
 	if int(k) < len(names) && names[k] != "" {
 		return names[k]
 	}

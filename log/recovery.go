@@ -182,7 +182,7 @@ func (r *recovery) apply(e *entry) error {
 func upTo(e *entry) int64 {
 	d := decoder{b: e.data}
 	switch e.kind {
-	case entryTruncate, entryConfig, entryReplace:
+	case entryTruncate, entryConfig, entryReplace, entryReset:
 		return d.i64()
 	case entryStart:
 		d.i64()
@@ -237,6 +237,8 @@ func (r *recovery) change(p *Partition, e *entry) error {
 		}
 		_, err = p.exchange(change)
 		return err
+	case entryReset:
+		return p.resetAgain(e.data)
 	}
 	return fmt.Errorf("unknown kind: %w", ErrVersion)
 }

@@ -95,7 +95,8 @@ type segment struct {
 	index      *index // nil until needed
 	indexSaved int64  // size at which the active segment's index was saved last
 	handle     atomic.Pointer[handle]
-	gone       atomic.Bool // removed: not to be opened again
+	gone       atomic.Bool             // removed: not to be opened again
+	successor  atomic.Pointer[segment] // has the file now: set before gone where that stays
 }
 
 // span is the range [from, to).

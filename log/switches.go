@@ -8,6 +8,7 @@ type switches struct {
 	earlyFiles   bool         // snapshots are saved as files before the checkpoint that captured them is durable
 	retainAll    bool         // retention knows no limit
 	dropEpoch    bool         // the epoch of the record before the log start is forgotten
+	skipCut      bool         // a checkpoint does not sync segments that are cut while it runs
 	lateSnapshot bool         // snapshots are taken after the state that a checkpoint captures
 	noRoom       func(*Store) // called when the journal has found no room for a file
 	keyBytes     int64        // memory of compaction's key map

@@ -3,6 +3,7 @@ package log
 import (
 	"math/rand/v2"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/sequitur-mq/sequitur/internal/vfs"
@@ -178,4 +179,54 @@ func TestStraysAreRemoved(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, entries, 2, "%v", entries)
 	require.NoError(t, s.Close())
+}
+
+// truncateDuringCheckpoint truncates a partition while a checkpoint syncs what it has captured, lets the power fail and
+// returns what the partition must hold and what it does.
+func truncateDuringCheckpoint(t *testing.T, o *switches) (want, got []byte, err error) {
+	fsys := vfs.NewMem(vfs.MemOptions{})
+	options := smallOptions(fsys)
+	options.switches = o
+	s := openStore(t, "/data", options)
+	require.NoError(t, s.Create(Spec{ID: testID(1)}, Spec{ID: testID(2)}))
+	first, second := newProducer(t, partition(t, s, testID(1))), newProducer(t, partition(t, s, testID(2)))
+	first.append(2, 300)
+	want = second.appendMany(10, 2, 300)
+	reached, hold := make(chan struct{}), make(chan struct{})
+	blocking := first.p.segments[0].path()
+	var once sync.Once
+	fsys.SetFault(func(op vfs.Op, name string) error {
+		if op == vfs.OpSync && name == blocking {
+			once.Do(func() {
+				close(reached)
+				<-hold
+			})
+		}
+		return nil
+	})
+	done := make(chan error, 1)
+	go func() { done <- s.checkpoints.once(false) }()
+	<-reached
+	_, positions := boundaries(t, want)
+	wait(t, func(c Completion) error { return second.p.TruncateTo(16, c) })
+	want = want[:positions[8]]
+	close(hold)
+	require.NoError(t, <-done)
+	image := fsys.Crash(0, rand.New(rand.NewPCG(1, 1)))
+	require.Equal(t, want, readAll(t, second.p))
+	require.NoError(t, s.Close())
+	s, err = Open("/data", smallOptions(image))
+	require.NoError(t, err)
+	got, err = readFrom(partition(t, s, testID(2)), 0, 64<<10, true)
+	require.NoError(t, s.Close())
+	return want, got, err
+}
+
+// What a checkpoint captured must be durable even if a truncation cuts it meanwhile: the journal no longer has it.
+func TestTruncationDuringACheckpoint(t *testing.T) {
+	want, got, err := truncateDuringCheckpoint(t, nil)
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+	_, _, err = truncateDuringCheckpoint(t, &switches{skipCut: true})
+	require.ErrorIs(t, err, ErrCorrupt, "without the rule the test would notice")
 }

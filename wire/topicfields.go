@@ -128,7 +128,7 @@ func TopicFields() []TopicField {
 		size("max-batch-bytes", MinBatchBytes, MaxBatchBytes, "largest batch which is accepted, as sent (after compression)", func(c *TopicConfig) *uint32 { return &c.MaxBatchBytes }),
 		enum("ordering", orderingNames, "the order which readers see: partition (per partition); total and causal are not supported yet", func(c *TopicConfig) *Ordering { return &c.Ordering }),
 	}
-	const fixed = MaskPartitions | MaskPartitioner | MaskSplits | MaskVirtualNodes | MaskReplicationFactor | MaskOrdering
+	const fixed = MaskPartitions | MaskPartitioner | MaskSplits | MaskVirtualNodes | MaskOrdering
 	for i := range fields {
 		fields[i].JSON = strings.ReplaceAll(fields[i].Name, "-", "_")
 		fields[i].Mask = 1 << i

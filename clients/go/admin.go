@@ -306,3 +306,26 @@ func (c *Client) DescribeBroker(ctx context.Context, addr string) (BrokerDescrip
 	}
 	return resp, c.node(addr).ask(ctx, op, wire.KindDescribeBroker, &wire.DescribeBrokerRequest{}, &resp, 0)
 }
+
+// ClusterStatus returns how the cluster is as its controller sees it: the JSON document of
+// `broker cluster status --json`.
+func (c *Client) ClusterStatus(ctx context.Context) ([]byte, error) {
+	var resp wire.ClusterStatusResponse
+	if _, _, err := c.ask(ctx, c.admin("ask for the cluster's status", wire.KindClusterStatus), &wire.ClusterStatusRequest{}, &resp); err != nil {
+		return nil, err
+	}
+	return resp.Document, nil
+}
+
+// ClusterChange is an order to the controller.
+type ClusterChange = wire.ClusterChangeRequest
+
+// ChangeCluster orders a change of who holds and leads what. It returns when that is under
+// way; ClusterStatus tells how it goes on.
+func (c *Client) ChangeCluster(ctx context.Context, change ClusterChange) (text string, err error) {
+	var resp wire.ClusterChangeResponse
+	if _, _, err := c.ask(ctx, c.admin("change the cluster", wire.KindClusterChange), &change, &resp); err != nil {
+		return "", err
+	}
+	return resp.Text, nil
+}

@@ -79,7 +79,7 @@ Without a command it serves: a durable broker on loopback, with its data in
 		}
 	}
 	add("server", c.serveCommand())
-	add("client", c.topicCommand(), c.produceCommand(), c.consumeCommand())
+	add("client", c.topicCommand(), c.produceCommand(), c.consumeCommand(), c.clusterCommand())
 	add("disk", c.checkCommand(), c.logCommand())
 	add("", c.versionCommand())
 	return root

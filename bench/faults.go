@@ -46,6 +46,7 @@ func (s *Session) newStream(ctx context.Context, sys System, spec *StreamSpec) (
 // LeaderLoss is what the loss of a broker that leads many partitions does.
 type LeaderLoss struct {
 	Led   int           // partitions that the killed broker led
+	Raft  bool          // it led Raft too
 	Again time.Duration // until all are led by others, as metadata tells
 	Acked time.Duration // until each of all partitions has acknowledged a record sent after the kill
 }
@@ -76,7 +77,11 @@ func (s *Session) LoseLeader(ctx context.Context, c *Cluster, spec StreamSpec, p
 	if err := c.awaitCopies(ctx, stream); err != nil {
 		return nil, err
 	}
-	l = &LeaderLoss{Led: led[victim]}
+	controller, err := c.controller(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l = &LeaderLoss{Led: led[victim], Raft: controller == victim}
 	start := time.Now()
 	if err := c.kill(victim); err != nil {
 		return nil, err

@@ -113,6 +113,7 @@ type Raft struct {
 	progress progress
 	proposed proposed
 	leader   leadership
+	commits  chan struct{} // this broker applied commands
 }
 
 var _ Driver = (*Raft)(nil)
@@ -130,6 +131,7 @@ func OpenRaft(store *log.Store, o RaftOptions) (*Raft, error) {
 	r.progress.moved = make(chan struct{})
 	r.proposed.waiting = map[RequestID]*proposing{}
 	r.leader.init()
+	r.commits = make(chan struct{}, 1)
 	o.Stream.self = o.DiskUUID
 	if err := r.open(store); err != nil {
 		r.stop()
@@ -139,6 +141,7 @@ func OpenRaft(store *log.Store, o RaftOptions) (*Raft, error) {
 	r.running.Go(r.watchLeadership)
 	r.running.Go(r.tellLeadership)
 	r.running.Go(r.keepMembership)
+	r.running.Go(r.spreadCommits)
 	if r.alone() {
 		r.leadNow()
 	}

@@ -142,6 +142,7 @@ func OpenRaft(store *log.Store, o RaftOptions) (*Raft, error) {
 	r.running.Go(r.tellLeadership)
 	r.running.Go(r.keepMembership)
 	r.running.Go(r.spreadCommits)
+	r.running.Go(r.watchConnections)
 	if r.alone() {
 		r.leadNow()
 	}

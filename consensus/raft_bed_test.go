@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"os"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -142,6 +144,12 @@ func (n *node) dial(ctx context.Context, addr string) (net.Conn, error) {
 	if n.bed.isCut(n.addr(), addr) {
 		return nil, errCut
 	}
+	n.bed.mu.Lock()
+	to := n.bed.byAddr[addr]
+	n.bed.mu.Unlock()
+	if to.running() == nil {
+		return nil, &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED} // its listener outlives it
+	}
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
@@ -202,7 +210,7 @@ func (n *node) open() (*Raft, error) {
 		},
 	}
 	if testing.Verbose() {
-		o.Logger = slog.New(slog.NewTextHandler(n.bed.t.Output(), &slog.HandlerOptions{Level: slog.LevelInfo})).With("node", n.id)
+		o.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo})).With("node", n.id)
 	}
 	if n.bed.edit != nil {
 		n.bed.edit(&o)

@@ -368,3 +368,18 @@ func TestStorageErrorsStopABroker(t *testing.T) {
 		})
 	}
 }
+
+// When the process of the leader is gone nobody waits for the election time-out.
+func TestADeadLeaderIsReplacedAtOnce(t *testing.T) {
+	b := found(t, 3, func(o *RaftOptions) { o.ElectionTimeout = 10 * testWait })
+	b.awaitLeader().kill(false)
+	var alive []*node
+	for _, n := range b.nodes {
+		if n.running() != nil {
+			alive = append(alive, n)
+		}
+	}
+	require.NoError(t, b.do(alive[0], create("a", 1)).Errors[0])
+	require.NoError(t, b.do(alive[1], create("b", 2)).Errors[0])
+	b.agree()
+}

@@ -46,6 +46,7 @@ type StreamLayer struct {
 	self [16]byte // set before anything else happens, by OpenRaft
 
 	accepted chan net.Conn
+	broken   chan struct{} // an incoming connection broke
 	ctx      context.Context
 	cancel   context.CancelFunc
 
@@ -58,7 +59,7 @@ type StreamLayer struct {
 // broker; what goes before the bytes of a Raft stream is its business, and that of who
 // calls Hand.
 func NewStreamLayer(addr string, dial func(ctx context.Context, addr string) (net.Conn, error)) *StreamLayer {
-	l := &StreamLayer{addr: addr, dial: dial, accepted: make(chan net.Conn), conns: map[*streamConn]struct{}{}}
+	l := &StreamLayer{addr: addr, dial: dial, accepted: make(chan net.Conn), broken: make(chan struct{}, 1), conns: map[*streamConn]struct{}{}}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	return l
 }
@@ -139,7 +140,7 @@ func (a raftAddr) String() string { return string(a) }
 
 // track makes sure that Close finds the connection.
 func (l *StreamLayer) track(conn net.Conn, incoming bool) (*streamConn, error) {
-	c := &streamConn{Conn: conn, layer: l, unchecked: incoming}
+	c := &streamConn{Conn: conn, layer: l, incoming: incoming, unchecked: incoming}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.ctx.Err() != nil {
@@ -155,6 +156,7 @@ func (l *StreamLayer) track(conn net.Conn, incoming bool) (*streamConn, error) {
 type streamConn struct {
 	net.Conn
 	layer     *StreamLayer
+	incoming  bool
 	unchecked bool
 }
 
@@ -166,7 +168,11 @@ func (c *streamConn) Read(b []byte) (int, error) {
 		}
 		c.unchecked = false
 	}
-	return c.Conn.Read(b)
+	n, err := c.Conn.Read(b)
+	if err != nil && c.incoming {
+		signal(c.layer.broken)
+	}
+	return n, err
 }
 
 func (c *streamConn) check() error {

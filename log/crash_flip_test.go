@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -30,10 +32,13 @@ func TestBitFlips(t *testing.T) {
 	for _, clean := range []bool{true, false} {
 		fsys := vfs.NewMem(vfs.MemOptions{})
 		w := newWorkload(fsys, seed)
-		w.tune = func(o *Options) { o.JournalMaxBytes = 4 << 20 } // no checkpoint that was not asked for
+		w.tune = func(o *Options) { o.JournalMaxBytes = 1 << 30 } // no checkpoint that was not asked for
 		require.NoError(t, w.run(120))
 		disk := fsys
+		var recent position
 		if !clean {
+			require.NoError(t, w.store.checkpoints.once(false))
+			recent = w.store.checkpoints.position
 			for range 40 {
 				require.NoError(t, w.burst())
 			}
@@ -43,7 +48,9 @@ func TestBitFlips(t *testing.T) {
 		require.NoError(t, w.close())
 		fc := &flipChecker{w: w, disk: disk, rng: rng, want: map[ID]*found{}, kinds: map[string]*flips{}}
 		fc.expect(t)
-		for kind, files := range filesByKind(t, disk, w.dir) {
+		byKind := filesByKind(t, disk, w.dir)
+		for _, kind := range slices.Sorted(maps.Keys(byKind)) { // one order for a seed
+			files := byKind[kind]
 			for range flipsOf[kind] * share {
 				name := files[rng.IntN(len(files))]
 				info, err := disk.Stat(name)
@@ -52,15 +59,17 @@ func TestBitFlips(t *testing.T) {
 				require.NoError(t, fc.flip(name, bit), "seed %d, clean %v: bit %d (byte %d) of %s", seed, clean, bit, bit/8, name)
 			}
 		}
+		if !clean {
+			name, off := fc.groupBehind(t, recent)
+			require.NoError(t, fc.flip(name, (off+groupHeaderSize+entryHeaderSize)*8), "seed %d: the first group behind the checkpoint in %s", seed, name)
+			require.Positive(t, fc.kinds[journalSuffix].refused, "a group that others follow is damaged")
+		}
 		for kind, f := range fc.kinds {
 			t.Logf("clean %v, %s: %d refused at opening, %d made holes, %d harmless", clean, kind, f.refused, f.holes, f.harmless)
 		}
 		require.Positive(t, fc.kinds[segmentSuffix].holes)
 		require.Positive(t, fc.kinds[checkpointFile].refused)
 		require.Positive(t, fc.kinds[identityFile].refused)
-		if !clean {
-			require.Positive(t, fc.kinds[journalSuffix].refused)
-		}
 	}
 }
 
@@ -140,6 +149,30 @@ func lastGroup(t *testing.T, fsys vfs.FS, name string) int64 {
 		}
 		last = at
 	}
+}
+
+// groupBehind finds a group at or behind a position that has others of the same lap behind it.
+func (fc *flipChecker) groupBehind(t *testing.T, at position) (name string, off int64) {
+	laps := map[uint64]string{}
+	for name := range fc.last {
+		f, err := fc.disk.Open(name)
+		require.NoError(t, err)
+		block := vfs.AlignedBuffer(journalBlock)
+		_, err = f.ReadAt(block, 0)
+		require.NoError(t, err)
+		h, used, err := parseHeaderBlock(block)
+		require.NoError(t, err)
+		require.NoError(t, f.Close())
+		if used {
+			laps[h.lap] = name
+		}
+	}
+	if name = laps[at.lap]; at.off < fc.last[name] {
+		return name, at.off
+	}
+	name = laps[at.lap+1]
+	require.Greater(t, fc.last[name], int64(journalDataFrom), "after 40 bursts no lap has two groups")
+	return name, journalDataFrom
 }
 
 func (fc *flipChecker) kind(name string) *flips {

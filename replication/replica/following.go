@@ -257,5 +257,5 @@ func (r *Replica) Reset(epoch uint32, start int64) error {
 
 // resetLog begins an empty log at an offset.
 func resetLog(p *log.Partition, start int64, c log.Completion) error {
-	return errors.New("not supported yet")
+	return p.Reset(start, c)
 }

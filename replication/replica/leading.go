@@ -13,7 +13,7 @@ import (
 func (r *Replica) Fetched(f replication.Fetch) (replication.Answer, error) {
 	r.mu.Lock()
 	defer r.unlock()
-	if r.leader == nil || r.broken != nil {
+	if r.leader == nil || r.closed || r.broken != nil {
 		return replication.Answer{}, r.broken
 	}
 	r.advanceStart()

@@ -98,6 +98,7 @@ type Replica struct {
 	violated   error  // the same, while it is not reported yet
 	adopted    uint32 // persisted, as last seen
 	serving    bool
+	startless  bool // leads, but the record that starts the epoch is not appended yet
 	changed    bool // for OnChange
 	moved      moved
 	waiting    [levels]ring[waiting]
@@ -229,12 +230,16 @@ func (r *Replica) ProducersHash() uint64 {
 	return r.producers.Hash()
 }
 
-// Close refuses further appends and calls all watchers. Appends on their way are
-// answered as they complete. The log stays open, and its checkpoints may still ask for
-// the producer state.
+// Close refuses further appends and calls all watchers. On a broker without a cluster
+// appends on their way are answered as they complete; in a cluster those that are not
+// acknowledged yet are answered with ErrClosed. The log stays open, and its checkpoints
+// may still ask for the producer state.
 func (r *Replica) Close() {
 	r.mu.Lock()
 	r.closed, r.moved = true, movedNow
+	if !r.options.Solo {
+		r.loseLeadership()
+	}
 	r.ready.takeAll(&r.watching)
 	r.failBarriers(ErrClosed)
 	r.unlock()

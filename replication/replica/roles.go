@@ -57,6 +57,9 @@ func (r *Replica) Assign(a Assignment) error {
 		return fmt.Errorf("assign epoch %d of partition %s: %w", a.Epoch, r.log.ID(), err)
 	}
 	if effect == replication.None {
+		if r.startless && r.leader != nil && r.leader.Epoch() == a.Epoch {
+			return r.appendStart(a.Epoch)
+		}
 		return nil
 	}
 	r.takeRole(a.Set.Clone())
@@ -108,8 +111,10 @@ func (r *Replica) loseLeadership() {
 	r.failBarriers(nil)
 }
 
-// appendStart appends the record that starts the epoch. The caller holds mu.
+// appendStart appends the record that starts the epoch. If that fails, as on a full disk,
+// the next assignment of the same epoch tries again. The caller holds mu.
 func (r *Replica) appendStart(epoch uint32) error {
+	r.startless = true
 	now := max(r.options.Now().UnixNano(), r.lastTime)
 	start := record.EpochStart{Epoch: epoch, Leader: r.options.Self.Node, ReplicaSetVersion: r.set.Version}
 	b := record.NewBuilder(0)
@@ -121,6 +126,7 @@ func (r *Replica) appendStart(epoch uint32) error {
 	if _, _, err := r.append(batch, AcksQuorum, nil, 0); err != nil {
 		return fmt.Errorf("start epoch %d: %w", epoch, err)
 	}
+	r.startless = false
 	return nil
 }
 

@@ -174,6 +174,8 @@ func (r *Replica) nextDone(acks Acks) (w waiting, err error, ok bool) {
 	}
 	failure := r.failure.Load()
 	switch {
+	case first.fate == lost && r.closed:
+		err = ErrClosed
 	case first.fate == lost:
 		err = r.notLeader()
 	case failure != nil:

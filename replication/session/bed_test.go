@@ -35,6 +35,8 @@ type node struct {
 	ctx      context.Context
 	fatal    chan error
 
+	fs *vfs.Mem // in memory only
+
 	mu       sync.Mutex
 	replicas map[Key]*replica.Replica
 }
@@ -96,17 +98,18 @@ func openStore(t testing.TB, fs vfs.FS) *log.Store {
 }
 
 func (n *node) start(t testing.TB) {
-	var err error
-	n.listener, err = net.Listen("tcp", "127.0.0.1:0")
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	n.ctx, n.cancel = context.WithCancel(context.Background())
-	n.replicas = map[Key]*replica.Replica{}
+	n.mu.Lock()
+	n.listener, n.replicas = listener, map[Key]*replica.Replica{}
+	n.mu.Unlock()
 	o := n.bed.options
 	o.Self, o.Cluster = n.member, wire.UUID{9}
 	n.manager = NewManager(n.bed.dial, o)
 	n.serving.Go(func() {
 		for {
-			conn, err := n.listener.Accept()
+			conn, err := listener.Accept()
 			if err != nil {
 				return
 			}
@@ -128,7 +131,11 @@ func (n *node) serve(conn net.Conn, o Options) {
 
 func (b *bed) dial(ctx context.Context, to uint32) (net.Conn, error) {
 	var d net.Dialer
-	conn, err := d.DialContext(ctx, "tcp", b.nodes[to-1].listener.Addr().String())
+	n := b.nodes[to-1]
+	n.mu.Lock()
+	addr := n.listener.Addr().String()
+	n.mu.Unlock()
+	conn, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
 	}

@@ -144,3 +144,35 @@ func BenchmarkIdle(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkCatchUp has a follower that lacks 256 MiB in each of 4 partitions catch up with
+// nothing else going on.
+func BenchmarkCatchUp(b *testing.B) {
+	bed := newBed(b, 3, onDisk(b), Options{PartitionWindow: 4 << 20, Window: 16 << 20})
+	keys := bed.partitions(4)
+	late := bed.nodes[2]
+	sent := batch(60, 1024)
+	end := int64(0)
+	for _, k := range keys {
+		waitFor(b, bed.elect(k, bed.nodes[:2]...).at(k), 0)
+		w := make(waiter, 64)
+		for n := 0; n < 256<<20; n += len(sent) {
+			if n > 60*len(sent) {
+				<-w
+			}
+			_, _, err := bed.leader[k].at(k).Append(slices.Clone(sent), replica.AcksQuorum, w, 0)
+			require.NoError(b, err)
+		}
+		waitFor(b, bed.leader[k].at(k), bed.leader[k].at(k).Log().End()-1)
+		end = bed.leader[k].at(k).HighWatermark()
+	}
+	b.SetBytes(4 * 256 << 20)
+	for b.Loop() {
+		for _, k := range keys {
+			bed.assign(k, late)
+		}
+		for _, k := range keys {
+			waitFor(b, late.at(k), end-1)
+		}
+	}
+}

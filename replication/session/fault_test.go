@@ -76,7 +76,7 @@ func TestCutAtAnyByte(t *testing.T) {
 	leader := b.elect(k, b.nodes...)
 	waitFor(t, leader.at(k), 0)
 	end := int64(1)
-	for cuts.Load() < 1200 {
+	for cuts.Load() < 800 {
 		b.append(k, replica.AcksQuorum, batch(3, 100))
 		end += 3
 	}

@@ -121,7 +121,7 @@ func (n *Node) heartbeat() (*peer.HeartbeatResponse, error) {
 	} else {
 		_, addr := n.o.Meta.Leader()
 		if addr == "" {
-			return nil, errors.New("no controller is known")
+			return nil, errNoController
 		}
 		ctx, cancel := context.WithTimeout(n.ctx, heartbeatTimeout)
 		defer cancel()
@@ -226,12 +226,24 @@ func (n *Node) leaving(ctx context.Context, node uint32) (*peer.LeavingResponse,
 // Leave prepares a planned stop: others take over what this broker leads, and
 // then Raft if it leads that. It returns when that is done, or cannot be.
 func (n *Node) Leave(ctx context.Context) error {
+	alone := true
+	n.o.Meta.View(func(m *consensus.Machine) {
+		for _, b := range m.Brokers() {
+			alone = alone && b.Node == n.o.Node
+		}
+	})
+	if alone {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(ctx, leavingTimeout)
 	defer cancel()
 	var err error
-	for ctx.Err() == nil {
+	for missing := 0; ctx.Err() == nil && missing < int(controllerPatience/retryEvery); {
 		if err = n.leave(ctx); err == nil {
 			return nil
+		}
+		if errors.Is(err, errNoController) {
+			missing++ // perhaps the others have stopped already
 		}
 		select {
 		case <-ctx.Done():
@@ -240,6 +252,11 @@ func (n *Node) Leave(ctx context.Context) error {
 	}
 	return err
 }
+
+// controllerPatience is how long a broker that is to stop looks for a controller.
+const controllerPatience = time.Second
+
+var errNoController = errors.New("no controller is known")
 
 func (n *Node) leave(ctx context.Context) error {
 	if n.o.Meta.IsLeader() {
@@ -250,15 +267,19 @@ func (n *Node) leave(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		return n.o.Meta.TransferLeadership()
+		if err := n.o.Meta.TransferLeadership(); err != nil {
+			// Nothing is lost by it: another one leads as soon as this one is gone.
+			n.o.Logger.Info("the lead of the metadata is not handed over", "error", err)
+		}
+		return nil
 	}
 	_, addr := n.o.Meta.Leader()
 	if addr == "" {
-		return errors.New("no controller is known")
+		return errNoController
 	}
 	var resp peer.LeavingResponse
 	if err := n.o.Peers.Call(ctx, addr, peer.KindLeaving, &peer.LeavingRequest{Node: n.o.Node}, &resp); err != nil {
-		return err
+		return errors.Join(errNoController, err)
 	}
 	return resp.Err()
 }

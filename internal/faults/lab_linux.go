@@ -1,7 +1,9 @@
 package faults
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -15,9 +17,12 @@ import (
 
 const isolatedEnv = "SEQUITUR_FAULTS_ISOLATED"
 
+// ErrNotPermitted says that this machine lets this user make no network namespaces.
+var ErrNotPermitted = errors.New("network namespaces are not permitted here: run as root, or allow user namespaces")
+
 // Isolate runs this program again with the same arguments in a network namespace of its own, unless it runs in one
 // already, and returns its exit code; ran is false in the namespace. Nothing there reaches beyond the machine, and all
-// that was made there vanishes with the process. It needs either root or user namespaces.
+// that was made there vanishes with the process. The error may be ErrNotPermitted.
 func Isolate() (code int, ran bool, err error) {
 	if os.Getenv(isolatedEnv) != "" {
 		return 0, false, nil
@@ -26,22 +31,35 @@ func Isolate() (code int, ran bool, err error) {
 	if err != nil {
 		return 0, false, err
 	}
-	cmd := exec.Command(self, os.Args[1:]...)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.Env = append(os.Environ(), isolatedEnv+"=1")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
-	if os.Geteuid() != 0 {
-		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
-	}
 	// Pdeathsig is about the thread that starts the child.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	if err := cmd.Run(); cmd.ProcessState == nil {
-		return 0, false, fmt.Errorf("make a network namespace (run as root, or allow user namespaces): %w", err)
+	cmd := isolated(self, 0)
+	err = cmd.Run()
+	if cmd.ProcessState == nil && errors.Is(err, fs.ErrPermission) {
+		cmd = isolated(self, syscall.CLONE_NEWUSER)
+		err = cmd.Run()
 	}
-	return cmd.ProcessState.ExitCode(), true, nil
+	switch {
+	case cmd.ProcessState != nil:
+		return cmd.ProcessState.ExitCode(), true, nil
+	case errors.Is(err, fs.ErrPermission):
+		return 0, false, ErrNotPermitted
+	}
+	return 0, false, fmt.Errorf("make a network namespace: %w", err)
+}
+
+// isolated is this program, to be run in new namespaces.
+func isolated(self string, flags uintptr) *exec.Cmd {
+	cmd := exec.Command(self, os.Args[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	cmd.Env = append(os.Environ(), isolatedEnv+"=1")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags | syscall.CLONE_NEWNET | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	if flags&syscall.CLONE_NEWUSER != 0 {
+		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}}
+		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}}
+	}
+	return cmd
 }
 
 // lab is a network of hosts, each in a namespace of its own, and this process, all on one bridge. Hosts are numbered
@@ -68,7 +86,7 @@ func hostIP(number int) net.IP { return net.IPv4(10, 77, 0, byte(number)).To4() 
 // newLab makes the network. This process must run isolated.
 func newLab(hosts int) (l *lab, err error) {
 	if os.Getenv(isolatedEnv) == "" {
-		return nil, fmt.Errorf("not in a network namespace of its own: see Isolate")
+		return nil, errors.New("not in a network namespace of its own: see Isolate")
 	}
 	l = &lab{}
 	if l.own, err = netns.Get(); err != nil {

@@ -1,5 +1,6 @@
 // Command faults runs a cluster of real brokers through real faults, under load, and says what clients saw that must
-// not be. It exits with 0 if there was nothing, with 1 if there was, and with 2 if it could not run.
+// not be. It exits with 0 if there was nothing, with 1 if there was, with 2 if it could not run, and with 3 if this machine
+// permits no network namespaces.
 //
 //	go run ./internal/faults/cmd/faults                        every fault by itself, 30 s each
 //	go run ./internal/faults/cmd/faults --fault kill --for 5m  one of them
@@ -9,6 +10,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -23,8 +25,11 @@ import (
 func main() {
 	code, ran, err := faults.Isolate()
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(2)
+		code = fail(err)
+		if errors.Is(err, faults.ErrNotPermitted) {
+			code = 3
+		}
+		os.Exit(code)
 	}
 	if !ran {
 		code = run()

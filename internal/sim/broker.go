@@ -17,6 +17,7 @@ type broker struct {
 
 	// While it leads:
 	leads     uint32 // epoch
+	mute      int    // records are sent so many times only, if not negative
 	standing  []standing
 	waiting   []waiter
 	questions []question
@@ -82,6 +83,9 @@ func (s *Sim) start(b *broker) {
 	b.applied = s.pick(b.applied + 1)
 	s.assign(b, s.store.states[b.applied])
 	s.learn(b)
+	if !s.profile.stub {
+		s.register(b)
+	}
 	s.after(s.upTo(s.profile.tick), event{kind: onTick, who: b.index, life: b.life})
 }
 
@@ -95,6 +99,11 @@ func (s *Sim) crash(b *broker, keep float64) {
 	b.disk.crash(min(n, len(b.disk.writes)))
 	b.replica = nil
 	s.result.Crashes++
+	for i := range s.controllers {
+		if !s.network.blocked[b.index][len(s.brokers)+i] {
+			s.after(500+s.upTo(2_000), event{kind: onBroken, who: b.index, arg: int32(i)})
+		}
+	}
 	s.logf("broker %d crashes, log ends at %d", b.index+1, b.disk.live.end())
 }
 

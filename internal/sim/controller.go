@@ -66,7 +66,8 @@ type seenBroker struct {
 	suspect bool
 }
 
-// controller is one that believes, or believed, to be in charge.
+// controller is a simpler one than that of package consensus/controller, which takes
+// more liberties: it moves leaders and changes sets for no reason, and elects in a hurry.
 type controller struct {
 	index    uint8
 	active   bool
@@ -86,6 +87,10 @@ func (c *controller) take(s *Sim) {
 		c.brokers[i].heard = s.now
 	}
 }
+
+func (c *controller) retire(*Sim)            { c.active = false }
+func (c *controller) disconnected(*Sim, int) {}
+func (c *controller) order(*Sim, uint)       {}
 
 func (c *controller) receive(s *Sim, m *message) {
 	if !c.active {

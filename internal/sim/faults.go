@@ -6,34 +6,7 @@ import (
 	"github.com/sequitur-mq/sequitur/replication"
 )
 
-// profile is what a seed is like: which faults there are and how often. Every seed
-// leaves some out, so that the others get further.
-type profile struct {
-	brokers, replicas, clients int
-
-	length  int64 // of the part with faults, microseconds
-	tick    int64 // between heartbeats and repeated fetches
-	control int64 // between looks of a controller
-	session int64 // silence after which a broker counts as dead
-	learn   int64 // greatest usual delay of metadata
-	think   int64 // greatest pause of clients
-	sync    int64 // greatest usual duration of a sync
-
-	delay                   int64
-	loss, duplication, slow float64
-	slowSync                float64
-	move, change            float64           // per look of a controller
-	retention               float64           // per tick
-	doomed                  float64           // leaders that fail soon after they begin
-	doomWithin              int64             // microseconds
-	batch                   int64             // records per message
-	disks                   [maxBrokers]int64 // how many times slower than the fastest
-
-	faultEvery int64
-	faults     [faultKinds]int // weights
-	keepAll    bool            // crashes lose nothing
-}
-
+// faultKind is one thing that can go wrong.
 type faultKind int
 
 const (
@@ -47,63 +20,9 @@ const (
 	faultDamage
 	faultControl
 	faultLeader // crash the leader
+	faultOrder  // nothing goes wrong, but an administrator wants something
 	faultKinds
 )
-
-func (s *Sim) drawProfile() profile {
-	p := profile{
-		brokers: max(3, 1+s.pick(5)), clients: 1 + s.pick(maxClients), length: 1_500_000,
-		tick: 15_000 + s.upTo(20_000), control: 10_000 + s.upTo(20_000), session: 60_000 + s.upTo(60_000),
-		learn: 2_000 + s.upTo(30_000), think: 1_000 + s.upTo(15_000), sync: 500 + s.upTo(5_000),
-		delay: 500 + s.upTo(5_000), faultEvery: 20_000 + s.upTo(80_000),
-	}
-	p.replicas = min(3, p.brokers)
-	switch {
-	case s.chance(0.05):
-		p.replicas = 1
-	case s.chance(0.05):
-		p.replicas = 2
-	case p.brokers == 5 && s.chance(0.3):
-		p.replicas = 5
-	}
-	some := func(p float64, to *float64, most float64) {
-		if s.chance(p) {
-			*to = most * s.rng.Float64()
-		}
-	}
-	some(0.5, &p.loss, 0.1)
-	some(0.5, &p.duplication, 0.1)
-	some(0.6, &p.slow, 0.1)
-	some(0.5, &p.slowSync, 0.1)
-	some(0.7, &p.move, 0.15)
-	some(0.5, &p.change, 0.1)
-	some(0.4, &p.retention, 0.1)
-	for i := range p.faults {
-		if s.chance(0.6) {
-			p.faults[i] = 1 + s.pick(4)
-		}
-	}
-	if p.replicas < 3 {
-		p.faults[faultWipe], p.faults[faultDamage] = 0, 0 // there is no minority to fail
-	}
-	if p.faults[faultIsolate]+p.faults[faultOneWay] > 0 {
-		p.faults[faultReconnect] = 3
-	}
-	p.keepAll = s.chance(0.1)
-	some(0.5, &p.doomed, 0.8)
-	p.doomWithin = p.delay * (2 + s.upTo(12))
-	p.batch = 1
-	if s.chance(0.5) {
-		p.batch = 1 + s.upTo(batchMax)
-	}
-	for i := range p.disks {
-		p.disks[i] = 1
-		if s.chance(0.4) {
-			p.disks[i] = 1 + s.upTo(10)
-		}
-	}
-	return p
-}
 
 // fault lets something go wrong.
 func (s *Sim) fault() {
@@ -141,8 +60,7 @@ func (s *Sim) fault() {
 		s.network.blocked[b.index][i] = true
 		s.logf("nothing goes from broker %d to %d", b.index+1, i+1)
 	case faultReconnect:
-		s.network.blocked = [16][16]bool{}
-		s.logf("all links work")
+		s.reconnect(b)
 	case faultWipe:
 		s.wipe(b)
 	case faultDamage:
@@ -151,7 +69,11 @@ func (s *Sim) fault() {
 		i := s.pick(len(s.controllers))
 		s.controllers[i].take(s)
 		// The other one may go on for a while, not knowing.
-		s.controllers[1-i].active = s.chance(0.3)
+		if s.chance(0.7) {
+			s.controllers[1-i].retire(s)
+		}
+	case faultOrder:
+		s.controllers[s.pick(len(s.controllers))].order(s, uint(s.pick(60)))
 	case faultLeader:
 		if b := s.brokerOf(s.store.last().leader); b != nil {
 			s.crashFor(b)
@@ -168,6 +90,19 @@ func (s *Sim) isolate(b *broker) {
 	s.logf("broker %d is cut off", b.index+1)
 }
 
+// reconnect lets a broker's links, or all, work again.
+func (s *Sim) reconnect(b *broker) {
+	if s.chance(0.5) {
+		s.network.blocked = [16][16]bool{}
+		s.logf("all links work")
+		return
+	}
+	for i := range s.network.blocked {
+		s.network.blocked[b.index][i], s.network.blocked[i][b.index] = false, false
+	}
+	s.logf("the links of broker %d work", b.index+1)
+}
+
 // isolated says whether a broker hears of nothing.
 func (s *Sim) isolated(b *broker) bool {
 	heard := 0
@@ -179,9 +114,30 @@ func (s *Sim) isolated(b *broker) bool {
 	return heard <= len(s.brokers)/2
 }
 
+// speak is called before a leader sends records. A doomed one is heard a few times only,
+// but goes on hearing the others.
+func (s *Sim) speak(b *broker) {
+	if b.mute == 0 && !s.healing {
+		if s.profile.oneMute {
+			s.network.blocked = [16][16]bool{}
+		}
+		for i := range len(s.brokers) + len(s.controllers) {
+			s.network.blocked[b.index][i] = true
+		}
+		s.logf("nothing goes out of broker %d", b.index+1)
+	}
+	b.mute--
+}
+
 // doom lets a leader fail soon.
 func (s *Sim) doom(b *broker) {
-	if !s.healing && s.chance(s.profile.doomed) {
+	b.mute = -1
+	if s.healing || !s.chance(s.profile.doomed) {
+		return
+	}
+	if s.chance(0.5) {
+		b.mute = s.pick(3)
+	} else {
 		s.after(s.upTo(s.profile.doomWithin), event{kind: onDoom, who: b.index, life: b.life})
 	}
 }
@@ -193,7 +149,7 @@ func (s *Sim) meetDoom(b *broker) {
 		s.crashFor(b)
 	case s.chance(0.5):
 		s.crash(b, 1)
-		s.after(1_000+s.upTo(200_000), event{kind: onRestart, who: b.index, life: b.life})
+		s.after(1_000+s.upTo(s.profile.restart), event{kind: onRestart, who: b.index, life: b.life})
 	default:
 		s.isolate(b)
 	}
@@ -209,7 +165,7 @@ func (s *Sim) crashFor(b *broker) {
 		keep = 1
 	}
 	s.crash(b, keep)
-	s.after(1_000+s.upTo(200_000), event{kind: onRestart, who: b.index, life: b.life})
+	s.after(1_000+s.upTo(s.profile.restart), event{kind: onRestart, who: b.index, life: b.life})
 }
 
 // bearable says whether a disk may fail: one at a time, and never one of a set that
@@ -242,6 +198,9 @@ func (s *Sim) wipe(b *broker) {
 		s.disks[b.disk.member.Disk-1] = b.disk
 	} else {
 		b.disk = s.newDisk(node)
+		if !s.profile.stub {
+			s.registerDisk(b, b.disk, b.life+1)
+		}
 	}
 	s.logf("the disk of broker %d is wiped, it is %v now", node, b.disk.member)
 	s.after(1_000+s.upTo(100_000), event{kind: onRestart, who: b.index, life: b.life})
@@ -273,7 +232,7 @@ func (s *Sim) heal() {
 		}
 	}
 	s.controllers[0].take(s)
-	s.controllers[1].active = false
+	s.controllers[1].retire(s)
 	for _, c := range s.clients {
 		if !c.busy {
 			s.after(0, event{kind: onClient, who: c.index, arg: c.attempt})

@@ -16,6 +16,11 @@ const (
 	produceAnswer
 	endRequest
 	endAnswer
+	registerRequest
+	probeRequest
+	probeAnswer
+	probeTimeout
+	fenceTimeout
 )
 
 // message is one message of any kind. Endpoints: brokers, then controllers, then clients.
@@ -44,6 +49,7 @@ type message struct {
 	acks    acks
 	offset  int64
 	result  result
+	id      uint64 // of a call
 }
 
 type acks uint8
@@ -59,6 +65,7 @@ type result uint8
 const (
 	done result = iota
 	notLeader
+	refused
 )
 
 // batchMax is how many records go into one message at most.
@@ -95,6 +102,12 @@ func (s *Sim) post(m message) {
 	if n.slow > 0 && s.chance(n.slow) {
 		delay += s.upTo(60 * n.delay)
 	}
+	s.postIn(delay, m)
+}
+
+// postIn delivers a message for sure.
+func (s *Sim) postIn(delay int64, m message) {
+	n := &s.network
 	var i int32
 	if k := len(n.free); k > 0 {
 		i, n.free = n.free[k-1], n.free[:k-1]

@@ -24,6 +24,8 @@ const (
 	onDoom
 	onHeal
 	onLook
+	onDecide
+	onBroken
 )
 
 // queue is a binary heap by time, and by order of insertion at the same time.

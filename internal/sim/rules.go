@@ -11,6 +11,11 @@ type Breaks struct {
 	AnswerWithoutRound bool // the end is answered without asking a majority
 }
 
+// needStub says that only the simpler controller can be without the rule.
+func (b *Breaks) needStub() bool {
+	return b.RankByFence || b.ChangeAtOnce || b.WipedSameIdentity || b.WipedUntilFirstFetch || b.JointByOne || b.SuspectVotes
+}
+
 // Rule is one rule that can be switched off.
 type Rule struct {
 	Name string

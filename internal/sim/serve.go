@@ -8,6 +8,10 @@ import (
 
 // receive takes in a message at a broker.
 func (s *Sim) receive(b *broker, m *message) {
+	if m.kind == probeRequest {
+		s.answerProbe(b, m)
+		return
+	}
 	if !b.up || m.life != 0 && m.life != b.life {
 		return
 	}
@@ -254,6 +258,9 @@ func (s *Sim) push(b *broker, l *replication.Leader, st *standing) {
 			kind: fetchData, from: b.index, to: st.from, life: st.life,
 			data: l.Data(st.sent, end), count: uint8(end - st.sent),
 		}
+		if end > st.sent {
+			s.speak(b)
+		}
 		copy(m.recs[:], b.disk.live.log[st.sent:end])
 		st.sent, st.hw, st.round = end, l.HighWatermark(), l.Round()
 		s.send(m)
@@ -266,7 +273,7 @@ func (s *Sim) synced(b *broker, n int) {
 	d.syncing = false
 	fences := false
 	d.settle(n, func(w write) { fences = fences || w.kind == writeFence })
-	d.durable.hint = min(b.highWatermark, d.durable.end())
+	d.durable.hint = max(d.durable.start, min(b.highWatermark, d.synced())) // of the log as it is on the disk
 	if end := d.synced(); end > b.replica.DurableEnd() {
 		if _, err := b.replica.Durable(end); !s.check(err) {
 			return

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 
+	control "github.com/sequitur-mq/sequitur/consensus/controller"
 	"github.com/sequitur-mq/sequitur/replication"
 )
 
@@ -70,7 +71,8 @@ type Sim struct {
 	brokers     []*broker
 	disks       []*disk // all there ever were, by number - 1
 	store       store
-	controllers [2]*controller
+	meta        metadata
+	controllers [2]manager
 	clients     []*client
 	checker     checker
 	healing     bool
@@ -164,10 +166,17 @@ func (s *Sim) setup() {
 		set.Members = append(set.Members, s.brokers[i].disk.member)
 	}
 	s.store.states = []state{{}, {epoch: 1, set: set}}
+	if p.stub {
+		s.controllers = [2]manager{&controller{}, &controller{index: 1}}
+	} else {
+		s.controllers = [2]manager{&office{c: control.New(s.settings())}, &office{index: 1, c: control.New(s.settings())}}
+		s.store.states = []state{{set: set}}
+		s.found(set)
+	}
 	for i := range s.controllers {
-		s.controllers[i] = &controller{index: uint8(i), active: i == 0}
 		s.after(s.upTo(p.control), event{kind: onControl, who: uint8(i)})
 	}
+	s.controllers[0].take(s)
 	for _, b := range s.brokers {
 		s.start(b)
 	}
@@ -232,6 +241,11 @@ func (s *Sim) handle(e event) {
 		s.heal()
 	case onLook:
 		s.look()
+	case onDecide:
+		s.meta.pending[e.arg]()
+		s.meta.pending[e.arg] = nil
+	case onBroken:
+		s.controllers[e.arg].disconnected(s, int(e.who))
 	}
 	if int(e.who) < len(s.brokers) && e.kind <= onApply || e.kind == onRestart {
 		s.pump(s.brokers[e.who])

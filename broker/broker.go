@@ -63,7 +63,10 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := b.open(ports); err != nil {
+	if err = b.open(ports); err != nil && b.damaged(err) {
+		ports, err = b.openAnew(ctx, ports, err)
+	}
+	if err != nil {
 		ports.close()
 		return nil, err
 	}
@@ -71,6 +74,20 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 		b.serve()
 	}
 	return b, nil
+}
+
+// openAnew begins with an empty directory in the place of a damaged one.
+func (b *Broker) openAnew(ctx context.Context, old *ports, damage error) (*ports, error) {
+	if err := b.moveAside(damage); err != nil {
+		return old, errors.Join(damage, err)
+	}
+	old.close()
+	next, err := b.listen(ctx)
+	if err != nil {
+		return old, err
+	}
+	b.store, b.meta, b.handler = nil, nil, nil
+	return next, b.open(next)
 }
 
 // serve begins to serve clients.

@@ -232,7 +232,7 @@ const (
 func (f *following) Report(req *peer.HeartbeatRequest) {
 	f.mend()
 	st := f.topics.store.Stats()
-	req.DiskFree = st.DiskFree
+	req.DiskFree, req.Full = st.DiskFree, st.Full
 	if self := f.self.Load(); self != nil {
 		req.Disk = self.Disk
 	}

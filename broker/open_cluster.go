@@ -79,7 +79,7 @@ func (b *Broker) beginClustered(c *clustered) error {
 		Node: id.Node, Disk: id.Disk, Cluster: id.Cluster, SetCluster: c.belong(b.store), Session: c.session,
 		Addr: b.handler.advertise, Rack: b.cfg.Rack, Version: b.cfg.Version, Join: b.cfg.joinAddresses(),
 		Listener: c.listener, Peers: c.peers, Meta: c.raft, Replicas: c.following, Controller: c.driver,
-		Logger: b.log, OnReady: b.serve,
+		JoinOnly: b.wasDamaged(), Logger: b.log, OnReady: b.serve,
 		OnFatal: func(err error) { b.fail(fmt.Errorf("%w: %w", ErrNotAdmitted, err)) },
 	}
 	stats := c.raft.Stats()

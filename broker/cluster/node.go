@@ -56,6 +56,8 @@ type Options struct {
 	SetCluster func(wire.UUID) error
 	// Founding: Raft knows this broker alone, so it is the one that founds.
 	Founding bool
+	// JoinOnly: this broker was of a cluster before and may not found one.
+	JoinOnly bool
 	// FoundAs is the UUID of a cluster that is founded here; zero: a new one.
 	FoundAs wire.UUID
 	Session uint64 // tells this life of the process from others
@@ -220,6 +222,8 @@ func (n *Node) enter() error {
 		switch {
 		case err != nil:
 			return err
+		case step.Found && n.o.JoinOnly:
+			n.wait("none of the brokers to join is in a cluster, and this one may not found one: it was of one, and its content is damaged")
 		case step.Found:
 			return n.found()
 		case len(step.Register) > 0:

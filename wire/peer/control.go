@@ -14,6 +14,7 @@ type HeartbeatRequest struct {
 	Serving    []EpochOf
 	CaughtUp   []CaughtUp
 	Suspects   []PartitionID
+	Full       bool // the disk is full: the broker should lead nothing
 }
 
 // EpochOf is a partition in an epoch: whose leader serves now since its start record is
@@ -66,6 +67,7 @@ func (m *HeartbeatRequest) fields(c *codec) {
 		m.Suspects[i].fields(c)
 	}
 	c.endItems()
+	c.boolean(&m.Full)
 }
 
 // AppendTo appends the encoded message.

@@ -34,7 +34,7 @@ func (c *Controller) balanceLeaders() {
 		if b.state == unknown || b.state == suspect || c.now-b.since < c.s.BalanceAfter {
 			return
 		}
-		if b.state == alive && !b.Draining && b.leaving == nil {
+		if b.state == alive && !b.mustNotLead() {
 			nodes = append(nodes, partitions.Node{ID: b.Node, Rack: b.Rack})
 		}
 	}

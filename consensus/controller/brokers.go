@@ -61,6 +61,7 @@ type Heartbeat struct {
 	DiskFree   uint64
 	Partitions uint32
 	Leaders    uint32
+	Full       bool        // its disk takes no more records
 	Serving    []FenceItem // leaders here whose start record is committed
 	CaughtUp   []CaughtUp
 	Suspects   []Suspect // all there are
@@ -163,6 +164,9 @@ func (c *Controller) Heartbeat(now time.Duration, h *Heartbeat) error {
 		return fmt.Errorf("heartbeat of broker %d: %w", h.Node, ErrRegister)
 	}
 	c.lives(b)
+	if h.Full != b.beat.Full {
+		c.noteFull(b, h.Full)
+	}
 	if b.first == 0 {
 		b.first = now
 		c.touchReplicas(b.Node)
@@ -184,6 +188,20 @@ func (c *Controller) Heartbeat(now time.Duration, h *Heartbeat) error {
 	b.beat.Serving, b.beat.CaughtUp, b.beat.Suspects = nil, nil, nil
 	return nil
 }
+
+func (c *Controller) noteFull(b *broker, full bool) {
+	b.beat.Full = full
+	if full {
+		c.warn("the disk of broker %d is full: others are to lead", b.Node)
+	} else {
+		c.note("the disk of broker %d has space again", b.Node)
+		c.replan = true
+	}
+	c.touchReplicas(b.Node)
+}
+
+// mustNotLead says whether the broker is to lead nothing that another one can lead.
+func (b *broker) mustNotLead() bool { return b.Draining || b.leaving != nil || b.beat.Full }
 
 func (c *Controller) reportServing(p *part, by replication.Member, epoch uint32) {
 	if epoch < p.served.epoch {

@@ -268,7 +268,7 @@ const (
 
 func (c *Controller) mustGiveWay(leader replication.Member) bool {
 	b := c.brokers[leader.Node]
-	return b != nil && (b.Draining || b.leaving != nil)
+	return b != nil && b.mustNotLead()
 }
 
 // hasHeir says whether somebody lives who may be elected instead.

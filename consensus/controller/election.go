@@ -2,11 +2,13 @@ package controller
 
 import (
 	"cmp"
+	"errors"
 	"slices"
 	"time"
 
 	"github.com/sequitur-mq/sequitur/consensus"
 	"github.com/sequitur-mq/sequitur/replication"
+	"github.com/sequitur-mq/sequitur/wire"
 )
 
 // ballot is what is known of a voter in the current epoch.
@@ -129,7 +131,7 @@ func (c *Controller) choose(p *part, best replication.Member) *ballot {
 		switch {
 		case b.member == p.prefer:
 			return 0, 0
-		case on.leaving != nil || on.Draining || p.handover != nil && b.member == p.handover.from:
+		case on.mustNotLead() || p.handover != nil && b.member == p.handover.from:
 			return 2, on.leads
 		}
 		return 1, on.leads
@@ -219,17 +221,23 @@ func (c *Controller) Fenced(now time.Duration, node uint32, id uint64, from repl
 			from, vote.From = ballot.member, ballot.member
 		}
 		switch {
-		case ballots[k].Err != nil, from != ballot.member, vote.Epoch != p.meta.Epoch, vote.Fence > p.meta.Epoch:
+		case ballots[k].Err != nil, from != ballot.member, vote.Epoch != p.meta.Epoch:
 			c.askLater(p, ballot)
+			p.overtaken = p.overtaken || refusedForGood(ballots[k].Err) && ballot.tries >= triesUntilOvertaken
 		default:
 			ballot.state, ballot.vote, ballot.session = voted, vote, b.Session
 			ballot.vote.From = from
 		}
-		if vote.Fence > p.meta.Epoch {
-			c.warn("%v: broker %d has adopted epoch %d already, the metadata know %d", p, node, vote.Fence, p.meta.Epoch)
-			p.overtaken = true
-		}
 	}
+}
+
+// triesUntilOvertaken is how often a replica must refuse to vote until its fence is taken
+// to be above the epoch that the metadata know.
+const triesUntilOvertaken = 6
+
+// refusedForGood tells the refusal of a replica from one that its broker does not know yet.
+func refusedForGood(err error) bool {
+	return err != nil && !errors.Is(err, wire.ErrUnknownPartition) && !errors.Is(err, wire.ErrUnknownTopic)
 }
 
 func (c *Controller) askLater(p *part, b *ballot) {

@@ -24,8 +24,8 @@ type part struct {
 	ballots  []ballot // one per voter, while there is no leader
 	majority time.Duration
 	decided  bool // a majority has voted since majority
-	// overtaken says that a replica has adopted a later epoch than there is: its disk
-	// comes from elsewhere. Epochs are begun until it takes part.
+	// overtaken says that a replica refuses to vote, as one does whose disk comes from
+	// elsewhere and has a later epoch. Epochs are begun until it takes part.
 	overtaken bool
 	chosen    chosen
 	session   uint64        // of the leader's broker when it was elected; 0 not known
@@ -163,7 +163,7 @@ func (c *Controller) judgePart(p *part) {
 		c.beginFirst(p)
 	case c.undoJoint(p):
 	case p.meta.Leader.IsZero() && p.overtaken:
-		c.begin(p, "a replica has adopted a later one")
+		c.begin(p, "a replica refuses to vote in this epoch")
 	case p.meta.Leader.IsZero():
 		c.elect(p)
 	default:

@@ -28,7 +28,8 @@ type BrokerStatus struct {
 	ClusterAddr string `json:"cluster_addr"`
 	Rack        string `json:"rack,omitempty"`
 	Version     string `json:"version"`
-	// State is alive, suspect, dead, unknown, leaving, draining or removing.
+	// State is alive, suspect, dead, unknown, leaving, draining,
+	// removing or full.
 	State      string `json:"state"`
 	StateMs    int64  `json:"state_ms"` // for how long it has been alive, dead, ...
 	Voter      bool   `json:"voter"`
@@ -99,6 +100,8 @@ func (b *broker) status() string {
 		return "leaving"
 	case b.Draining:
 		return "draining"
+	case b.beat.Full:
+		return "full"
 	}
 	return alive.String()
 }

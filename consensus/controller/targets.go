@@ -59,7 +59,7 @@ func (c *Controller) beginFirst(p *part) {
 		loads := c.loads()
 		var nodes []partitions.Node
 		for _, b := range c.nodes {
-			if b.state == alive && !b.Draining && b.leaving == nil {
+			if b.state == alive && !b.mustNotLead() {
 				nodes = append(nodes, partitions.Node{ID: b.Node, Rack: b.Rack, Load: loads[b.Node], Leaders: b.leads})
 			}
 		}
@@ -149,7 +149,7 @@ func (c *Controller) planMoves(balance bool, reason string) (moves int) {
 	nodes := make([]partitions.Node, 0, len(c.nodes))
 	for _, b := range c.nodes {
 		if !b.Draining && !b.lost {
-			nodes = append(nodes, partitions.Node{ID: b.Node, Rack: b.Rack, Closed: b.state != alive || b.leaving != nil})
+			nodes = append(nodes, partitions.Node{ID: b.Node, Rack: b.Rack, Closed: b.state != alive || b.leaving != nil || b.beat.Full})
 		}
 	}
 	var assignments []partitions.Assignment

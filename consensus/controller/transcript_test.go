@@ -142,6 +142,10 @@ func (w *world) command(line string) error {
 		w.brokers[arg(1)].slow = true
 	case "fast":
 		w.brokers[arg(1)].slow = false
+	case "full":
+		w.brokers[arg(1)].full = true
+	case "space":
+		w.brokers[arg(1)].full = false
 	case "append": // append orders/0 3
 		p := w.at(f[1])
 		l := w.holder(w.meta(p).Leader).at(p)

@@ -61,6 +61,7 @@ type fake struct {
 	up, paused, away bool
 	registered       bool
 	slow             bool
+	full             bool
 	logs             map[place]*copied
 }
 
@@ -326,7 +327,7 @@ func (w *world) heartbeat(b *fake) {
 	if !b.alive() || b.away || !b.registered {
 		return
 	}
-	h := &Heartbeat{Node: b.node, Disk: b.disk, Session: b.session, Applied: w.index}
+	h := &Heartbeat{Node: b.node, Disk: b.disk, Session: b.session, Applied: w.index, Full: b.full}
 	for _, p := range w.places() {
 		meta := w.meta(p)
 		item := FenceItem{p.topic, p.partition, meta.Epoch}

@@ -64,7 +64,7 @@ func (d *Driver) Heartbeat(req *peer.HeartbeatRequest) (resp peer.HeartbeatRespo
 func heartbeatOf(req *peer.HeartbeatRequest) *controller.Heartbeat {
 	h := &controller.Heartbeat{
 		Node: req.Node, Disk: req.Disk, Session: req.Session, Applied: req.Applied, DiskFree: req.DiskFree,
-		Partitions: req.Partitions, Leaders: req.Leaders,
+		Partitions: req.Partitions, Leaders: req.Leaders, Full: req.Full,
 	}
 	for _, s := range req.Serving {
 		h.Serving = append(h.Serving, controller.FenceItem{Topic: s.ID.Topic, Partition: s.ID.Partition, Epoch: s.Epoch})

@@ -20,7 +20,7 @@ func (p *Partition) unopened(v view, from int64, err error) error {
 		if !listed {
 			return errSegmentGone
 		}
-		return p.damaged(v, 0, from, v.next, "the file is missing")
+		return p.damaged(v, 0, v.g.base, v.next, "the file is missing")
 	}
 	return fmt.Errorf("read partition %s: %w", p.id, err)
 }
@@ -59,6 +59,20 @@ func (p *Partition) damaged(v view, position, from, to int64, reason string) err
 			"from", from, "to", to, "reason", reason)
 	}
 	return e
+}
+
+// shorter records what a file lacks of the end of its segment.
+func (p *Partition) shorter(v view, size int64) error {
+	list, err := p.stretches(v)
+	if err != nil {
+		return err
+	}
+	for _, s := range list {
+		if s.bad != nil && s.end > size {
+			p.damaged(v, s.at, s.first, s.next, fmt.Sprintf("the file has %d bytes of %d", size, v.size))
+		}
+	}
+	return nil
 }
 
 // addHole keeps a hole unless it is known, and reports whether it is new.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"log/slog"
 	"path/filepath"
 	"time"
 
@@ -389,7 +388,7 @@ func (r *recovery) tidy(p *Partition) error {
 	}
 	h, err := r.s.files.acquire(g)
 	if isNotExist(err) {
-		r.s.log.Error("segment file is missing; its offsets cannot be read", "partition", p.id, "file", g.path(), slog.Int64("bytes", g.size))
+		p.damaged(p.viewOf(len(p.segments)-1), 0, g.base, p.end, "the file is missing")
 		return nil
 	}
 	if err != nil {
@@ -405,8 +404,7 @@ func (r *recovery) tidy(p *Partition) error {
 			return fmt.Errorf("truncate segment: %w", err)
 		}
 	case size < g.size:
-		r.s.log.Error("segment file is shorter than what was synced; its last offsets cannot be read",
-			"partition", p.id, "file", g.path(), "bytes", size, "want", g.size)
+		return p.shorter(p.viewOf(len(p.segments)-1), size)
 	}
 	return nil
 }

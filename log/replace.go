@@ -22,6 +22,11 @@ func (p *Partition) replaceSegments(replaced []*segment, with segmentState, c Co
 	for _, g := range replaced {
 		r.replaced = append(r.replaced, g.segmentName)
 	}
+	return p.replaceLocked(replaced, r, c)
+}
+
+// replaceLocked queues a replacement and carries it out. The caller holds write and mu.
+func (p *Partition) replaceLocked(replaced []*segment, r replacement, c Completion) error {
 	if _, err := p.findRun(r); err != nil {
 		return err
 	}
@@ -66,6 +71,7 @@ func (p *Partition) exchange(r replacement) ([]*segment, error) {
 			p: p, segmentState: r.with, synced: r.with.size, namesSaved: true, writeback: r.with.size, found: r.with.size,
 		})
 	}
+	p.sealed = p.sealed || at+len(old) == len(p.segments) // a rewritten file does not grow
 	p.segments = append(list, p.segments[at+len(old):]...)
 	p.generation = r.generation
 	p.hints = nil

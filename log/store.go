@@ -43,12 +43,13 @@ type Store struct {
 	deleted    map[ID]struct{}   // durable tombstones whose directories are not removed yet
 	nextNumber uint32
 
-	failure atomic.Pointer[storageError]
-	closed  atomic.Bool
-	syncing sync.Mutex // held while segments are synced, until a failure is latched
-	stop    chan struct{}
-	tasks   sync.WaitGroup
-	started time.Duration // what Open took
+	failure   atomic.Pointer[storageError]
+	closed    atomic.Bool
+	syncing   sync.Mutex // held while segments are synced, until a failure is latched
+	repairing sync.Mutex // held by a repair
+	stop      chan struct{}
+	tasks     sync.WaitGroup
+	started   time.Duration // what Open took
 
 	recovering bool // replaying the journal: one goroutine, files of segments may be there already
 }

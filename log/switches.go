@@ -9,6 +9,7 @@ type switches struct {
 	retainAll    bool         // retention knows no limit
 	dropEpoch    bool         // the epoch of the record before the log start is forgotten
 	skipCut      bool         // a checkpoint does not sync segments that are cut while it runs
+	lazyRepair   bool         // a repaired segment takes its place without being synced
 	lateSnapshot bool         // snapshots are taken after the state that a checkpoint captures
 	noRoom       func(*Store) // called when the journal has found no room for a file
 	keyBytes     int64        // memory of compaction's key map

@@ -304,7 +304,7 @@ func (p *Partition) findStrays() error {
 		if name, _, ok := parseSegmentName(e.Name()); ok && !known[name] {
 			p.strays = append(p.strays, name)
 		}
-		if offset, ok := parseSnapshotName(e.Name()); ok && offset > p.end {
+		if offset, ok := parseSnapshotName(e.Name()); ok && offset > p.end || e.Name() == repairFile {
 			if err := p.s.fs.Remove(filepath.Join(p.dir(), e.Name())); err != nil {
 				return fmt.Errorf("remove stray file: %w", err)
 			}

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// processes is a cluster of real processes.
+type processes struct {
+	t       *testing.T
+	dirs    []string
+	addrs   []string // for clients
+	cluster []string
+	servers []*server
+}
+
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	return l.Addr().String()
+}
+
+func startProcesses(t *testing.T, n int) *processes {
+	t.Helper()
+	p := &processes{t: t, servers: make([]*server, n)}
+	for range n {
+		p.dirs, p.addrs, p.cluster = append(p.dirs, t.TempDir()), append(p.addrs, freeAddr(t)), append(p.cluster, freeAddr(t))
+	}
+	var started []*process
+	for i := range n {
+		started = append(started, p.prepare(i))
+		started[i].launch()
+	}
+	for i := range n {
+		var err error
+		p.servers[i], err = started[i].awaitServe()
+		require.NoError(t, err)
+	}
+	return p
+}
+
+func (p *processes) prepare(i int) *process {
+	return prepareServe(p.t, p.dirs[i], p.addrs[i], "--node-id", fmt.Sprint(i+1), "--cluster-listen", p.cluster[i], "--join", strings.Join(p.cluster, ","))
+}
+
+func (p *processes) restart(i int) {
+	p.t.Helper()
+	process := p.prepare(i)
+	process.launch()
+	var err error
+	p.servers[i], err = process.awaitServe()
+	require.NoError(p.t, err)
+}
+
+func (p *processes) all() string { return strings.Join(p.addrs, ",") }
+
+// leader is the index of the broker that leads a partition.
+func (p *processes) leader(topic string, partition int) int {
+	p.t.Helper()
+	var d topicJSON
+	require.NoError(p.t, json.Unmarshal([]byte(ok(p.t, p.all(), nil, "topic", "describe", topic, "--json")), &d))
+	require.Positive(p.t, d.Partitions[partition].Leader)
+	return int(d.Partitions[partition].Leader) - 1
+}
+
+// kill -9 of whoever leads, again and again, while records come: produce goes on
+// with the next leader, every line is there exactly once, and those of a key in
+// their order.
+func TestKillLeadersOfCluster(t *testing.T) {
+	p := startProcesses(t, 3)
+	ok(t, p.all(), nil, "topic", "create", "t", "--partitions", "3", "--replication-factor", "3")
+	l := startLoad(t, p.all(), "t")
+	const rounds, batch = 3, 5000
+	for round := range rounds {
+		acked := strings.Count(string(l.stdout.bytes()), "\n")
+		victim := p.leader("t", round%3)
+		l.feed(batch)
+		_, alive := l.stdout.untilLines(acked + 1 + round*batch/rounds)
+		require.True(t, alive, "%s", l.stderr.bytes())
+		p.servers[victim].kill()
+		l.feed(batch)
+		_, alive = l.stdout.untilLines((round + 1) * 2 * batch) // without the victim
+		require.True(t, alive, "%s", l.stderr.bytes())
+		p.restart(victim)
+	}
+	require.NoError(t, l.stdin.Close())
+	r := l.wait()
+	require.Equal(t, exitOK, r.code, r.stderr)
+	require.Len(t, readAcks(t, string(r.stdout)), rounds*2*batch)
+	l.verify(p.all(), "t", r)
+
+	// All at once, and all that was acknowledged is still there.
+	for _, s := range p.servers {
+		s.kill()
+	}
+	var started []*process
+	for i := range p.servers {
+		started = append(started, p.prepare(i))
+		started[i].launch()
+	}
+	for i := range p.servers {
+		var err error
+		p.servers[i], err = started[i].awaitServe()
+		require.NoError(t, err)
+	}
+	l.verify(p.all(), "t", r)
+	for _, s := range p.servers {
+		require.NoError(t, s.cmd.Process.Signal(syscall.SIGTERM))
+	}
+	for i, s := range p.servers {
+		require.Equal(t, exitOK, s.wait().code)
+		clean(t, p.dirs[i])
+	}
+}
+
+// The command that runs a whole cluster, as a newcomer types it.
+func TestClusterLocal(t *testing.T) {
+	port := 0
+	for port == 0 || port > 60000 {
+		_, text, err := net.SplitHostPort(freeAddr(t))
+		require.NoError(t, err)
+		_, err = fmt.Sscan(text, &port)
+		require.NoError(t, err)
+	}
+	p := start(t, "", "cluster", "local", "--data", t.TempDir(), "--port", fmt.Sprint(port))
+	go p.finish()
+	banner, up := p.stdout.until(func(s string) bool { return strings.Contains(s, "Ctrl-C stops all") })
+	require.True(t, up, "%s", p.stderr.bytes())
+	servers := fmt.Sprintf("127.0.0.1:%d,127.0.0.1:%d,127.0.0.1:%d", port, port+10, port+20)
+	require.Contains(t, banner, servers)
+	ok(t, servers, nil, "topic", "create", "greetings", "--partitions", "4", "--replication-factor", "3")
+	ok(t, servers, numbered("line", 100), "produce", "greetings")
+
+	var pid int
+	_, after, found := strings.Cut(banner, "kill -9 ")
+	require.True(t, found)
+	_, err := fmt.Sscan(after, &pid)
+	require.NoError(t, err)
+	require.NoError(t, syscall.Kill(pid, syscall.SIGKILL))
+	_, told := p.stderr.until(func(s string) bool { return strings.Contains(s, "broker 1 has ended") })
+	require.True(t, told)
+	ok(t, servers, numbered("more", 100), "produce", "greetings")
+	status := ok(t, servers, nil, "cluster", "status")
+	require.Contains(t, status, "dead")
+	require.Contains(t, status, "4 under-replicated")
+	for topic, node := range map[string]string{"greetings/0": "2", "greetings/1": "3"} {
+		ok(t, servers, nil, "cluster", "move-leader", topic, node)
+	}
+	r := run(t, servers, nil, "cluster", "move-leader", "greetings/0", "9")
+	require.NotEqual(t, exitOK, r.code)
+	require.Contains(t, r.stderr, "there is no broker 9")
+	p.signal(syscall.SIGINT)
+	require.Equal(t, exitOK, p.wait().code)
+}

@@ -34,8 +34,8 @@ func (b *Broker) Member() replication.Member {
 // the disk that is known for the node it keeps number, Draining and Voter; with
 // another one it is a new broker under the old name: the machine gives the disk a
 // new number, and Voter is as in the command. Result.Broker is what is registered.
-// A disk that another node has registered is refused, and one of a broker that was
-// removed.
+// A disk that another node has registered is refused, and so is one that was replaced
+// or whose broker was removed: a command that comes late must not bring it back.
 type RegisterBroker struct{ Broker Broker }
 
 // RemoveBroker forgets a broker. It is refused while a disk of the node is in the
@@ -83,7 +83,7 @@ func (c SetVoter) appendTo(dst []byte) []byte {
 
 func (c ImportState) appendTo(dst []byte) []byte { return appendBytes(dst, c.Snapshot) }
 
-// maxRemoved bounds how many disks are remembered as removed.
+// maxRemoved bounds how many disks are remembered as removed or replaced.
 const maxRemoved = 1000
 
 func flag(b bool) byte {
@@ -135,7 +135,7 @@ func (m *Machine) registerBroker(c RegisterBroker) Result {
 	}
 	if slices.Contains(m.removed, b.DiskUUID) {
 		return failed(wire.Errorf(wire.CodeInvalidConfig,
-			"the disk of broker %d was removed from the cluster; give the broker an empty data directory to let it join again", b.Node))
+			"the disk of broker %d was removed from the cluster or replaced by another; give the broker an empty data directory to let it join again", b.Node))
 	}
 	switch old, known := m.brokers[b.Node]; {
 	case known && old.DiskUUID == b.DiskUUID:
@@ -144,6 +144,9 @@ func (m *Machine) registerBroker(c RegisterBroker) Result {
 			return Result{Errors: []error{nil}, Broker: b}
 		}
 	default:
+		if known {
+			m.forgetDisk(old.DiskUUID)
+		}
 		b.Disk, b.Draining = m.nextDisk, false
 		m.nextDisk++
 	}
@@ -177,9 +180,14 @@ func (m *Machine) removeBroker(c RemoveBroker) Result {
 			"broker %d is a replica of %d partitions, of topic %q for one: drain it first and wait until that is done", c.Node, count, first))
 	}
 	delete(m.brokers, c.Node)
-	m.removed = append(m.removed, b.DiskUUID)
-	m.removed = slices.Clone(m.removed[max(0, len(m.removed)-maxRemoved):])
+	m.forgetDisk(b.DiskUUID)
 	return Result{Errors: []error{nil}, Broker: b, Changes: brokerChanged(c.Node)}
+}
+
+// forgetDisk sees to it that a disk does not come back.
+func (m *Machine) forgetDisk(disk [16]byte) {
+	m.removed = append(m.removed, disk)
+	m.removed = slices.Clone(m.removed[max(0, len(m.removed)-maxRemoved):])
 }
 
 func (m *Machine) setBroker(c SetBroker) Result {

@@ -54,7 +54,9 @@ func TestDisksGetNumbersThatAreNeverReused(t *testing.T) {
 	wiped := register(t, m, 7, 3)
 	require.EqualValues(t, 3, wiped.Disk, "a wiped disk is a new one")
 	require.False(t, wiped.Draining)
-	require.EqualValues(t, 4, register(t, m, 7, 1).Disk, "and so is the old one when it comes back")
+	late := apply(t, m, RegisterBroker{testBroker(7, 1)})
+	require.ErrorIs(t, late.Errors[0], wire.ErrInvalidConfig, "the old one does not come back, least of all by a command that is late")
+	require.EqualValues(t, 3, register(t, m, 7, 3).Disk)
 
 	copied := apply(t, m, RegisterBroker{testBroker(9, 2)})
 	require.ErrorIs(t, copied.Errors[0], wire.ErrInvalidConfig, "a disk belongs to one node")

@@ -28,7 +28,7 @@ type Machine struct {
 	named        map[string]NamedProducer
 	brokers      map[uint32]Broker // by node id
 	nextDisk     uint32            // lowest disk number that was never given out
-	removed      [][16]byte        // disks of removed brokers, the newest last
+	removed      [][16]byte        // disks removed or replaced, the newest last
 	answered     answered          // commands that may be proposed twice
 }
 

@@ -119,17 +119,60 @@ func (p *Physical) measureFlush(ctx context.Context, dir string, budget time.Dur
 
 // flushLatency writes size bytes durably, over and over, one after the other.
 func flushLatency(ctx context.Context, f *probeFile, size int, budget time.Duration) (*Latency, error) {
-	h, buf := NewHistogram(), alignedBuffer(size)
+	h := NewHistogram()
+	if err := flushInto(ctx, h, f, size, budget); err != nil {
+		return nil, err
+	}
+	return summaryOf(ctx, h)
+}
+
+func flushInto(ctx context.Context, h *Histogram, f *probeFile, size int, budget time.Duration) error {
+	buf := alignedBuffer(size)
 	var off int64
 	for end := time.Now().Add(budget); time.Now().Before(end) && ctx.Err() == nil; {
 		start := time.Now()
 		if err := f.writeDurably(buf, off); err != nil {
-			return nil, err
+			return err
 		}
 		h.Record(time.Since(start))
 		if off += int64(size); off+int64(size) > probeFileBytes {
 			off = 0
 		}
+	}
+	return nil
+}
+
+// MeasureSharedFlush is the time of one durable write of 4 KiB while n files on the disk are written so, as by the journals
+// of n brokers that share it.
+func MeasureSharedFlush(ctx context.Context, dir string, n int, budget time.Duration) (l *Latency, err error) {
+	work, err := os.MkdirTemp(dir, "bench-flush-")
+	if err != nil {
+		return nil, fmt.Errorf("make a directory for the physical probe: %w", err)
+	}
+	defer os.RemoveAll(work)
+	var files []*probeFile
+	defer func() {
+		for _, f := range files {
+			f.Close()
+		}
+	}()
+	for i := range n {
+		f, err := recycledFile(filepath.Join(work, fmt.Sprintf("journal-%d", i)))
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, f)
+	}
+	h, done := NewHistogram(), make(chan error, n)
+	for _, f := range files {
+		go func() { done <- flushInto(ctx, h, f, flushSmall, budget) }()
+	}
+	var errs []error
+	for range files {
+		errs = append(errs, <-done)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
 	}
 	return summaryOf(ctx, h)
 }

@@ -23,6 +23,16 @@ func TestPhysicalMeasuresAndCleans(t *testing.T) {
 	require.Empty(t, left)
 }
 
+func TestSharedFlushMeasuresAndCleans(t *testing.T) {
+	dir := t.TempDir()
+	l, err := MeasureSharedFlush(t.Context(), dir, 2, 10*time.Millisecond)
+	require.NoError(t, err)
+	require.Positive(t, l.Count)
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, left)
+}
+
 func TestForgetFiles(t *testing.T) {
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(dir+"/file", make([]byte, 1<<16), 0o600))

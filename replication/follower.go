@@ -95,13 +95,10 @@ func (f *Follower) agrees() bool {
 // Truncate looks at the leader's answer that the logs differ: its greatest epoch up to
 // the follower's last one, and where that ends. It returns where the driver has to
 // truncate the log to, End if nothing is to be done. The machine's log ends there from
-// now on.
+// now on. The error is ErrSuspect if there is damage that must be repaired before.
 func (f *Follower) Truncate(commonEpoch uint32, end int64) (to int64, err error) {
 	if f.over || f.agrees() {
 		return f.end, nil // the answer came late
-	}
-	if f.suspect && !f.breaks.SuspectVotes {
-		return f.end, fmt.Errorf("truncate replica %v to %d: %w", f.self, end, ErrSuspect)
 	}
 	_, own, ok := f.history.common(commonEpoch, f.end)
 	if !ok {
@@ -111,7 +108,16 @@ func (f *Follower) Truncate(commonEpoch uint32, end int64) (to int64, err error)
 	if to >= f.end {
 		return f.end, nil
 	}
-	return to, f.truncate(to)
+	// Damage in what stays is repaired first: other replicas have it. Damage in what
+	// goes cannot be, for nobody has it, and goes with it.
+	if f.suspect && f.damaged < to && !f.breaks.SuspectVotes {
+		return f.end, fmt.Errorf("truncate replica %v to %d: %w", f.self, to, ErrSuspect)
+	}
+	if err := f.truncate(to); err != nil {
+		return f.end, err
+	}
+	f.suspect = f.suspect && f.damaged < to
+	return to, nil
 }
 
 // Reset looks at the leader's answer that its log begins at start, with nothing in

@@ -57,6 +57,7 @@ type log struct {
 	durable       int64 // the log is fsynced up to here
 	highWatermark int64
 	suspect       bool
+	damaged       int64 // if suspect: what is below is not damaged
 	breaks        Breakage
 }
 
@@ -190,8 +191,13 @@ func (r *Replica) HighWatermark() int64 { return r.highWatermark }
 // Suspect says that stored data is damaged.
 func (r *Replica) Suspect() bool { return r.suspect }
 
-// SetSuspect takes in that stored data was found damaged, or that it was repaired.
-func (r *Replica) SetSuspect(suspect bool) { r.suspect = suspect }
+// SetSuspect takes in that stored data was found damaged, nobody knows where, or that
+// it was repaired.
+func (r *Replica) SetSuspect(suspect bool) { r.suspect, r.damaged = suspect, r.start }
+
+// SetDamage takes in that stored data was found damaged at an offset, and perhaps at
+// later ones.
+func (r *Replica) SetDamage(from int64) { r.suspect, r.damaged = true, from }
 
 // Fence adopts an epoch: whatever the replica does in an older one ends now. The driver
 // persists the epoch if told so, and answers with [Replica.Vote] then. An epoch lower

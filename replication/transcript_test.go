@@ -33,6 +33,7 @@ var update = flag.Bool("update", false, "write what the machines answer into tes
 //	> restart 1                       what was not fsynced is lost
 //	> retain 1 start=4
 //	> round 1                         begin a round
+//	> damage 1 from=2
 //	> repaired 1
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
@@ -194,6 +195,8 @@ func (w *world) event(line string) string {
 		if l := r.Leader(); l != nil {
 			return fmt.Sprintf("round %d started, done is %d", l.StartRound(), l.RoundDone())
 		}
+	case "damage":
+		r.SetDamage(c.number("from"))
 	case "repaired":
 		r.SetSuspect(false)
 	default:

@@ -76,6 +76,9 @@ func (s *Sim) start(b *broker) {
 	if r.FenceEpoch() < d.voted && !s.breaks.ReadWithoutFence {
 		s.fail("replica %v voted in epoch %d, after a restart its fence is %d", d.member, d.voted, r.FenceEpoch())
 	}
+	if d.holeTo > d.holeFrom {
+		r.SetDamage(d.holeFrom)
+	}
 	b.replica, b.highWatermark = r, 0
 	b.leads, b.standing, b.waiting, b.questions = 0, b.standing[:0], b.waiting[:0], b.questions[:0]
 	s.logf("broker %d starts, life %d, log [%d, %d) epoch %d, fence %d", b.index+1, b.life, r.Start(), r.End(), r.LastEpoch(), r.FenceEpoch())
@@ -185,7 +188,7 @@ func (s *Sim) tick(b *broker) {
 	}
 	if b.disk.holeTo > b.disk.holeFrom && !b.replica.Suspect() && s.chance(0.3) {
 		s.logf("broker %d finds damage", b.index+1)
-		b.replica.SetSuspect(true)
+		b.replica.SetDamage(b.disk.holeFrom)
 	}
 	if b.replica.Suspect() {
 		s.repair(b)

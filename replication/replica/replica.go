@@ -135,7 +135,7 @@ func Open(p *log.Partition, o Options) (*Replica, error) {
 func (r *Replica) openMachine() error {
 	c := replication.ReplicaConfig{
 		Self: r.options.Self, Solo: r.options.Solo, Break: r.options.Break,
-		Start: r.log.Start(), End: r.log.End(), Durable: r.log.Durable(), Suspect: !r.options.Solo && len(r.log.Holes()) > 0, // alone it serves around them
+		Start: r.log.Start(), End: r.log.End(), Durable: r.log.Durable(),
 	}
 	var err error
 	if c.Fence, err = decodeFence(r.log.Value(valueFence)); err != nil {
@@ -147,6 +147,7 @@ func (r *Replica) openMachine() error {
 	if r.machine, err = replication.NewReplica(c); err != nil {
 		return err
 	}
+	r.noteDamage()
 	r.persisted.Store(c.Fence)
 	r.adopted = c.Fence
 	if r.options.Solo {

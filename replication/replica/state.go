@@ -50,14 +50,28 @@ func (r *Replica) State() State {
 }
 
 // Recheck tells the replica that its log found damage, or that damage was repaired: it
-// looks at what the log knows of. While damaged it does not vote, lead anew or truncate,
-// and reports nothing as durable.
+// looks at what the log knows of. While damaged it does not vote or lead anew, does not
+// truncate what lies behind damage that would stay, and reports nothing as durable.
 func (r *Replica) Recheck() {
 	r.mu.Lock()
 	defer r.unlock()
-	suspect := !r.options.Solo && len(r.log.Holes()) > 0
-	if suspect != r.machine.Suspect() {
-		r.machine.SetSuspect(suspect)
+	was := r.machine.Suspect()
+	r.noteDamage()
+	if was != r.machine.Suspect() {
 		r.changed, r.moved = true, movedNow
 	}
+}
+
+// noteDamage tells the machine where the log is damaged. The caller holds mu.
+func (r *Replica) noteDamage() {
+	holes := r.log.Holes()
+	if r.options.Solo || len(holes) == 0 { // alone it serves around them
+		r.machine.SetSuspect(false)
+		return
+	}
+	from := holes[0].From
+	for _, h := range holes {
+		from = min(from, h.From)
+	}
+	r.machine.SetDamage(from)
 }

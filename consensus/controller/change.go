@@ -241,7 +241,7 @@ func (c *Controller) handOver(p *part) {
 	}
 	c.wakeAt(p, h.until)
 	switch {
-	case p.meta.Leader != h.from:
+	case p.meta.Leader != h.from && (h.reply == 0 || p.meta.Leader == h.to):
 		c.endHandover(p, nil)
 		return
 	case c.now >= h.until:
@@ -265,6 +265,11 @@ const (
 	handoverAgainMin = 20 * time.Millisecond
 	handoverAgainMax = 2 * time.Second
 )
+
+// avoids says whether a member is to give way to whoever is as far as it.
+func (p *part) avoids(m replication.Member) bool {
+	return p.handover != nil && p.handover.to.IsZero() && m == p.handover.from
+}
 
 func (c *Controller) mustGiveWay(leader replication.Member) bool {
 	b := c.brokers[leader.Node]

@@ -131,7 +131,7 @@ func (c *Controller) choose(p *part, best replication.Member) *ballot {
 		switch {
 		case b.member == p.prefer:
 			return 0, 0
-		case on.mustNotLead() || p.handover != nil && b.member == p.handover.from:
+		case on.mustNotLead() || p.avoids(b.member):
 			return 2, on.leads
 		}
 		return 1, on.leads

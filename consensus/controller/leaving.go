@@ -1,13 +1,12 @@
 package controller
 
 import (
-	"errors"
 	"time"
 
 	"github.com/sequitur-mq/sequitur/wire"
 )
 
-var errBehind = errors.New("no other replica had all of the leader's log; try again when there is less load")
+var errBehind = wire.Errorf(wire.CodeTimeout, "the wanted replica never had all of the leader's log, or is away; try again when there is less load")
 
 // stayed is the time after which a broker counts as one that did not leave after all.
 const stayed = 30 * time.Second

@@ -26,9 +26,11 @@ const testWait = 30 * time.Second
 // bed is a cluster in one process: real Raft over loopback connections, real stores on
 // file systems in memory.
 type bed struct {
-	t     testing.TB
-	edit  func(*RaftOptions)
-	nodes []*node
+	t    testing.TB
+	edit func(*RaftOptions)
+	// anyDisk breaks the rule that streams reach only the disk they are meant for.
+	anyDisk bool
+	nodes   []*node
 
 	mu     sync.Mutex
 	byAddr map[string]*node
@@ -194,6 +196,7 @@ func (n *node) open() (*Raft, error) {
 		return nil, err
 	}
 	stream := NewStreamLayer(n.addr(), n.dial)
+	stream.anyDisk = n.bed.anyDisk
 	n.fatal = make(chan error, 1)
 	o := RaftOptions{
 		Node: n.id, DiskUUID: n.disk, Stream: stream, Forward: n.forward, ProposeTimeout: testWait,

@@ -383,3 +383,18 @@ func TestADeadLeaderIsReplacedAtOnce(t *testing.T) {
 	require.NoError(t, b.do(alive[1], create("b", 2)).Errors[0])
 	b.agree()
 }
+
+func TestAWipedVoterUnderItsOldNameWouldBeNoticed(t *testing.T) {
+	b := found(t, 3, nil)
+	var wiped *node
+	for _, n := range b.nodes[1:] {
+		if n != b.awaitLeader() {
+			wiped = n
+		}
+	}
+	wiped.kill(false)
+	wiped.wipe()
+	b.anyDisk = true
+	r := wiped.start()
+	b.eventually("it acknowledges under a name whose promises it has forgotten", func() bool { return r.Term() > 0 })
+}

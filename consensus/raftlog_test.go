@@ -449,3 +449,32 @@ func BenchmarkRaftLog(b *testing.B) {
 		require.NoError(b, store.Close())
 	})
 }
+
+// A full disk is no failure: what did not fit is refused, and can be stored later. Except behind a
+// removal, where Raft would go on with entries that are gone.
+func TestAFullDiskIsNoFailure(t *testing.T) {
+	for _, cut := range []bool{false, true} {
+		fs := vfs.NewMem(vfs.MemOptions{})
+		store := openStore(t, fs)
+		var died error
+		l, err := openRaftLog(store, 0, time.Now, func(err error) { died = err })
+		require.NoError(t, err)
+		require.NoError(t, l.StoreLogs(entries(1, 5, 1)))
+		if cut {
+			require.NoError(t, l.DeleteRange(5, 5))
+		}
+		fs.SetCapacity(1)
+		big := entries(l.next, 1, 1)
+		big[0].Data = make([]byte, 1<<20)
+		require.ErrorIs(t, l.StoreLogs(big), log.ErrStorageFull)
+		fs.SetCapacity(0)
+		if cut {
+			require.ErrorIs(t, died, log.ErrStorageFull)
+		} else {
+			require.NoError(t, died)
+			require.Eventually(t, func() bool { return l.StoreLogs(big) == nil }, testWait, time.Millisecond)
+			requireLog(t, l, append(entries(1, 5, 1), big...))
+		}
+		require.NoError(t, store.Close())
+	}
+}

@@ -28,6 +28,7 @@ type clustered struct {
 	beginning sync.Once
 	life      context.Context
 	end       context.CancelFunc
+	repairs   sync.WaitGroup
 
 	mu       sync.Mutex
 	sessions *session.Manager // nil until this broker knows which member it is
@@ -101,4 +102,5 @@ func (c *clustered) close() {
 	}
 	_ = c.listener.Close() // nobody is to hear of it
 	c.peers.Close()
+	c.repairs.Wait()
 }

@@ -94,6 +94,7 @@ func (b *Broker) beginClustered(c *clustered) error {
 	c.begin()
 	c.raft.Start()
 	c.node.Start()
+	c.repairs.Go(func() { c.repair(b.store) })
 	return nil
 }
 

@@ -31,6 +31,8 @@ type Metadata interface {
 type Replicas interface {
 	// Fence has them adopt epochs, and answers when all of it is durable.
 	Fence(ctx context.Context, req *peer.FenceRequest, resp *peer.FenceResponse)
+	// Read reads batches of a log, for the repair of another replica.
+	Read(req *peer.ReadRequest) (*peer.ReadResponse, error)
 	// Report fills in what a heartbeat says about them.
 	Report(req *peer.HeartbeatRequest)
 	// Sent says that the controller of a term has taken a heartbeat in.

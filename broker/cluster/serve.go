@@ -43,6 +43,14 @@ func (n *Node) handle(from *Caller, kind wire.Kind, body []byte) (wire.Message, 
 		return decoded(body, n.forwarded)
 	case peer.KindLeaving:
 		return decoded(body, func(req *peer.LeavingRequest) (wire.Message, error) { return n.leaving(n.ctx, req.Node) })
+	case peer.KindRead:
+		return decoded(body, func(req *peer.ReadRequest) (wire.Message, error) {
+			resp, err := n.o.Replicas.Read(req)
+			if err != nil {
+				return nil, err
+			}
+			return resp, nil
+		})
 	case peer.KindAdmin:
 		return decoded(body, func(req *peer.AdminRequest) (wire.Message, error) {
 			answer, err := n.Admin(n.ctx, req.Kind, req.Body, false)

@@ -60,6 +60,7 @@ const (
 	KindForward   wire.Kind = 84
 	KindLeaving   wire.Kind = 85
 	KindAdmin     wire.Kind = 86
+	KindRead      wire.Kind = 87
 )
 
 // KindInfo describes one kind.
@@ -83,6 +84,7 @@ func Kinds() []KindInfo {
 		{KindForward, "Forward", func() wire.Message { return new(ForwardRequest) }, func() wire.Message { return new(ForwardResponse) }},
 		{KindLeaving, "Leaving", func() wire.Message { return new(LeavingRequest) }, func() wire.Message { return new(LeavingResponse) }},
 		{KindAdmin, "Admin", func() wire.Message { return new(AdminRequest) }, func() wire.Message { return new(AdminResponse) }},
+		{KindRead, "Read", func() wire.Message { return new(ReadRequest) }, func() wire.Message { return new(ReadResponse) }},
 	}
 }
 

@@ -52,6 +52,7 @@ func samples() []wire.Message {
 		&ForwardRequest{Command: []byte("command")}, &ForwardResponse{Index: 12, Result: []byte("result")}, &ForwardResponse{Status: refused},
 		&LeavingRequest{Node: 2}, &LeavingResponse{Leaders: 3}, &LeavingResponse{Status: refused},
 		&AdminRequest{Kind: 2, Body: []byte("{}")}, &AdminResponse{Body: []byte("{}")}, &AdminResponse{Status: refused},
+		&ReadRequest{ID: id(4), From: 5, To: 1 << 40, MaxBytes: 4096}, &ReadResponse{Next: 9, Batches: []byte("batches")}, &ReadResponse{Status: refused},
 	}
 }
 

@@ -96,15 +96,19 @@ func (f *Follower) agrees() bool {
 // the follower's last one, and where that ends. It returns where the driver has to
 // truncate the log to, End if nothing is to be done. The machine's log ends there from
 // now on. The error is ErrSuspect if there is damage that must be repaired before.
-func (f *Follower) Truncate(commonEpoch uint32, end int64) (to int64, err error) {
+func (f *Follower) Truncate(commonEpoch uint32, end int64) (int64, error) {
 	if f.over || f.agrees() {
 		return f.end, nil // the answer came late
 	}
-	_, own, ok := f.history.common(commonEpoch, f.end)
-	if !ok {
-		own = f.start
+	epoch, to, ok := f.history.common(commonEpoch, f.end)
+	switch {
+	case !ok:
+		to = f.start
+	case epoch == commonEpoch:
+		to = min(end, to)
+		// Otherwise end is of an epoch that is not here: it means nothing to this log,
+		// where it may lie inside a batch. The next fetch asks about the older epoch.
 	}
-	to = min(end, own)
 	if to >= f.end {
 		return f.end, nil
 	}

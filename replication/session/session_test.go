@@ -67,3 +67,32 @@ func kept(t *testing.T, r *replica.Replica) (offsets []int64) {
 	}))
 	return offsets
 }
+
+// A follower that lacks what the leader's retention has removed begins a new log where
+// the leader's begins.
+func TestResetBehindRetention(t *testing.T) {
+	b := newBed(t, 3, inMemory(t), Options{})
+	b.config = log.Config{SegmentBytes: 8 << 10, RetentionBytes: 8 << 10}
+	k := b.partitions(1)[0]
+	late := b.nodes[2]
+	leader := b.elect(k, b.nodes...)
+	waitFor(t, leader.at(k), 0)
+	b.append(k, replica.AcksAll, batch(1, 100))
+	if leader == late {
+		t.Fatal("ties go to the lowest node")
+	}
+	late.manager.Unfollow(k)
+	for range 100 {
+		b.append(k, replica.AcksQuorum, batch(4, 200))
+	}
+	leader.store.Retain()
+	start := leader.at(k).Start()
+	require.Greater(t, start, int64(100))
+	require.Equal(t, int64(2), late.at(k).Log().End())
+	b.assign(k, late)
+	waitFor(t, late.at(k), leader.at(k).HighWatermark()-1)
+	require.Equal(t, start, late.at(k).Start())
+	end := leader.at(k).HighWatermark()
+	require.Equal(t, content(t, leader.at(k), end), content(t, late.at(k), end))
+	b.append(k, replica.AcksAll, batch(1, 1))
+}

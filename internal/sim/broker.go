@@ -225,10 +225,25 @@ func (s *Sim) repair(b *broker) {
 	if from == b || !from.up || s.network.blocked[from.index][b.index] || from.disk.holeTo > from.disk.holeFrom {
 		return
 	}
-	for i := max(d.holeFrom, d.live.start); i < d.holeTo; i++ {
-		if i >= from.disk.live.end() || i < from.disk.live.start || from.disk.live.log[i] != d.live.log[i] {
-			return // of another history, or gone
+	// What retention has removed there may go here too, damaged or not.
+	if start := from.disk.live.start; start > d.holeFrom && start <= b.replica.HighWatermark() {
+		if !s.check(b.replica.AdvanceStart(start)) {
+			return
 		}
+		d.retain(max(start, d.live.start))
+		if d.holeFrom = start; d.holeFrom >= d.holeTo {
+			d.holeFrom, d.holeTo = 0, 0
+			return
+		}
+	}
+	// As far as the logs agree; what is behind may be cut off some day.
+	for d.holeFrom < d.holeTo {
+		i := max(d.holeFrom, d.live.start)
+		if i >= from.disk.live.end() || i < from.disk.live.start || from.disk.live.log[i] != d.live.log[i] {
+			b.replica.SetDamage(d.holeFrom)
+			return
+		}
+		d.holeFrom = i + 1
 	}
 	d.holeFrom, d.holeTo = 0, 0
 	b.replica.SetSuspect(false)

@@ -60,7 +60,7 @@ func (s *Sim) settings() control.Settings {
 		ElectionWait:   5 * ms, HandoverWait: 20 * ms, ServeTimeout: 400 * ms, BackoffMin: 20 * ms, BackoffMax: 500 * ms,
 		ReplaceAfter: time.Duration(p.replaceAfter) * time.Microsecond, BalanceAfter: 300 * ms,
 	}
-	c.Break.LeaveJointUnserved = s.breaks.FinishEarly
+	c.Break.LeaveJointUnserved, c.Break.ElectWithoutMajority = s.breaks.FinishEarly, s.breaks.ElectByOne
 	return c
 }
 

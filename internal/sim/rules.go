@@ -8,6 +8,7 @@ type Breaks struct {
 	VoteBeforeSync     bool // a vote is sent before the fence is on the disk
 	FinishEarly        bool // the new set takes over before the joint epoch has committed anything
 	ChangeAtOnce       bool // the set changes without a joint epoch
+	ElectByOne         bool // the first vote decides
 	AnswerWithoutRound bool // the end is answered without asking a majority
 }
 
@@ -46,6 +47,7 @@ func Rules() []Rule {
 		{"vote-before-sync", func(b *Breaks) { b.VoteBeforeSync = true }, false},
 		{"finish-early", func(b *Breaks) { b.FinishEarly = true }, false},
 		{"change-at-once", func(b *Breaks) { b.ChangeAtOnce = true }, false},
+		{"elect-by-one", func(b *Breaks) { b.ElectByOne = true }, false},
 		{"answer-without-round", func(b *Breaks) { b.AnswerWithoutRound = true }, false},
 	}
 }

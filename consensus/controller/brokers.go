@@ -345,6 +345,16 @@ func (b *broker) inDoubt() bool {
 	return (b.state == suspect || b.state == unknown) && b.probing == 0
 }
 
+// patience is the silence after which a broker is dead. A new controller probes all, and
+// whoever lives answers that: a broker that does not was silent before already, or else
+// there would be no new controller.
+func (c *Controller) patience(b *broker) time.Duration {
+	if b.state == unknown {
+		return c.s.SessionTimeout / 2
+	}
+	return c.s.SessionTimeout
+}
+
 func (c *Controller) runBrokers() {
 	for _, b := range c.nodes {
 		silent := c.now - b.heard
@@ -358,7 +368,7 @@ func (c *Controller) runBrokers() {
 				c.warn("broker %d is lost: its replicas are given to others", b.Node)
 				c.replan = true
 			}
-		case silent >= c.s.SessionTimeout && !c.s.Break.KeepDeadLeader:
+		case silent >= c.patience(b) && !c.s.Break.KeepDeadLeader:
 			c.dies(b, fmt.Sprintf("nothing heard for %v", silent.Round(time.Millisecond)))
 		case b.inDoubt() && c.now >= b.probed+probeAgain:
 			c.probe(b)

@@ -100,6 +100,7 @@ func (r *Raft) tellLeadership() {
 				r.o.Logger.Debug("lost the lead of the cluster metadata at once", "error", err)
 				continue
 			}
+			signal(r.commits) // followers may know of less than was committed before
 			r.o.OnLeader(true, term)
 			told = true
 			r.leader.wakeMembership()

@@ -160,6 +160,7 @@ func (r *Raft) open(store *log.Store) (err error) {
 	if r.log, err = openRaftLog(store, covered, r.o.Now, r.die); err != nil {
 		return err
 	}
+	r.log.covered = r.snapshots.coveredByAll
 	logger := raftLogger(r.o.Logger)
 	r.transport = transport{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: r.o.Stream, MaxPool: 3, Timeout: dialTimeout, Logger: logger,
@@ -168,7 +169,7 @@ func (r *Raft) open(store *log.Store) (err error) {
 	c.LocalID = serverID(r.o.DiskUUID)
 	c.HeartbeatTimeout, c.ElectionTimeout = r.o.ElectionTimeout, r.o.ElectionTimeout
 	c.LeaderLeaseTimeout = min(r.o.LeaseTimeout, r.o.ElectionTimeout)
-	c.CommitTimeout = 10 * time.Millisecond
+	c.CommitTimeout = 100 * time.Millisecond // an idle cluster is idle; see spreadCommits
 	c.ShutdownOnRemove = false
 	c.SnapshotThreshold, c.TrailingLogs = r.o.SnapshotEntries, 4*r.o.SnapshotEntries
 	c.SnapshotInterval = r.o.SnapshotInterval

@@ -53,6 +53,10 @@ type raftLog struct {
 	p   *log.Partition
 	now func() time.Time
 	die func(error)
+	// covered is the index up to which every snapshot that is kept has what the entries
+	// say: later ones stay, so that the older snapshot can stand in for the newer one.
+	// nil: all that Raft removes goes.
+	covered func() uint64
 	// hasty breaks the rule that nothing is acknowledged before it is durable, for a
 	// test that shows that this is noticed.
 	hasty bool
@@ -323,6 +327,12 @@ func (l *raftLog) DeleteRange(from, to uint64) error {
 		l.cut = true
 		err = wait(func(c log.Completion) error { return l.p.TruncateTo(int64(from), c) })
 	case from == first:
+		if l.covered != nil {
+			to = min(to, l.covered())
+		}
+		if to < first {
+			return nil
+		}
 		l.forget(to+1, next)
 		err = l.p.AdvanceStart(int64(to+1), latch{l})
 	default:

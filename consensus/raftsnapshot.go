@@ -189,6 +189,18 @@ func (s *raftSnapshots) newest() *raft.SnapshotMeta {
 	return list[0]
 }
 
+// coveredByAll is the index up to which all of the snapshots that are kept reach; 0 while
+// there are fewer than there shall be.
+func (s *raftSnapshots) coveredByAll() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := s.sorted()
+	if len(list) < snapshotsKept {
+		return 0
+	}
+	return list[snapshotsKept-1].meta.Index
+}
+
 // List implements raft.SnapshotStore.
 func (s *raftSnapshots) List() (list []*raft.SnapshotMeta, err error) {
 	s.mu.Lock()

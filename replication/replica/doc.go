@@ -25,7 +25,26 @@
 // changes nothing. A duplicate is answered with the offset of the original once that
 // is below the high watermark, which may still be ahead of it.
 //
-// On one node the levels of acknowledgement leader, quorum and all are the same: an
-// append is answered when the high watermark passes it, which is when it has the
-// durability of the topic's fsync mode.
+// The levels of acknowledgement differ by what an append waits for: the leader's own
+// fsync, the high watermark, or the fsync of every voter. On a broker without a cluster
+// (Solo) they are the same. In every case the answer also waits until the journal is done
+// with the batches, whose memory is the caller's.
+//
+// # Roles
+//
+// In a cluster a replica waits to be told what it is. What the pure machine of package
+// replication decides is carried out here, in this order:
+//
+//	Fence    the role ends -> fence to the journal -> durable -> vote
+//	Assign   fence to the journal; leader: start record; follower: NextFetch once durable
+//	Receive  verify -> log.Append -> producer state, machine (the code that a leader runs)
+//	Truncate machine -> log -> producer state from the newest snapshot below, replayed
+//
+// The journal is in order. So a fence that is durable has everything before it durable: a
+// vote tells of all that was ever reported, and a report in an epoch means that the epoch
+// is remembered. Appends whose leader loses its role are answered with a *NotLeaderError
+// unless they are acknowledged by then: their outcome is not known here.
+//
+// Sessions (package replication/session) are told what moved by [Notify], and move batches
+// with ReadForFollower, Receive, NextFetch and Fetched.
 package replica

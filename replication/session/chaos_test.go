@@ -81,7 +81,7 @@ func (s *sender) run(c *chaos, total int) error {
 					}
 				}
 			case errors.Is(err, replica.ErrNotLeader), errors.Is(err, replica.ErrClosed),
-				errors.Is(err, log.ErrClosed), errors.Is(err, log.ErrStorageFailed):
+				errors.Is(err, log.ErrClosed), errors.Is(err, log.ErrStorageFailed), errors.Is(err, vfs.ErrCrashed):
 				<-changed
 			default:
 				return fmt.Errorf("producer %d batch %d: %w", s.id, n, err)

@@ -38,12 +38,14 @@ func TestBitFlips(t *testing.T) {
 		var recent position
 		if !clean {
 			require.NoError(t, w.store.checkpoints.once(false))
+			w.store.checkpoints.running.Lock() // a deletion has asked for one, which may come any time
 			recent = w.store.checkpoints.position
 			for range 40 {
 				require.NoError(t, w.burst())
 			}
 			w.store.chores.drain()
 			disk = fsys.Crash(1, rng)
+			w.store.checkpoints.running.Unlock()
 		}
 		require.NoError(t, w.close())
 		fc := &flipChecker{w: w, disk: disk, rng: rng, want: map[ID]*found{}, kinds: map[string]*flips{}}

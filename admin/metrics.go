@@ -76,6 +76,18 @@ func MetricTable() []Metric {
 		{"sequitur_storage_full", "gauge", nil, "1 while produce is answered STORAGE_FULL"},
 		{"sequitur_storage_failed", "gauge", nil, "1 once a write or flush has failed; the broker is stopping"},
 
+		{"sequitur_cluster_replicas", "gauge", nil, "replicas on this broker; 0 on a broker by itself, like those below"},
+		{"sequitur_cluster_leaders", "gauge", nil, "partitions led by this broker"},
+		{"sequitur_cluster_followers", "gauge", nil, "replicas on this broker that follow others"},
+		{"sequitur_cluster_under_replicated", "gauge", nil, "partitions led here with a replica that is far behind or away"},
+		{"sequitur_cluster_damaged_replicas", "gauge", nil, "replicas on this broker with damage that is not repaired yet"},
+		{"sequitur_cluster_lag_max", "gauge", nil, "offsets by which the slowest replica of a partition led here is behind"},
+		{"sequitur_raft_leader", "gauge", nil, "1 on the broker that leads Raft, whose controller is in office"},
+		{"sequitur_raft_term", "gauge", nil, "term of Raft; each election raises it"},
+		{"sequitur_raft_commit_index", "gauge", nil, "entries of the metadata that are committed, as far as known here"},
+		{"sequitur_raft_applied_index", "gauge", nil, "entries of the metadata that this broker has applied"},
+		{"sequitur_raft_voters", "gauge", nil, "brokers that vote about the metadata"},
+
 		{"sequitur_dedup_lookups_total", "counter", nil, "message ids looked up"},
 		{"sequitur_dedup_duplicates_total", "counter", nil, "records not stored because their message id was stored before"},
 		{"sequitur_dedup_pending", "gauge", nil, "message ids stored but not yet in the index"},
@@ -150,6 +162,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 	e.storage(s.Storage)
 	e.dedup(s.Dedup)
+	e.cluster(s.Cluster)
 }
 
 // boundTopics adds up the topics beyond MaxTopics.
@@ -240,6 +253,20 @@ func (e emitter) storage(s Storage) {
 	e.gauge("sequitur_disk_free_bytes", s.DiskFree)
 	e.flag("sequitur_storage_full", s.Full)
 	e.flag("sequitur_storage_failed", s.Failed)
+}
+
+func (e emitter) cluster(c Cluster) {
+	e.gauge("sequitur_cluster_replicas", c.Replicas)
+	e.gauge("sequitur_cluster_leaders", c.Leaders)
+	e.gauge("sequitur_cluster_followers", c.Followers)
+	e.gauge("sequitur_cluster_under_replicated", c.UnderReplicated)
+	e.gauge("sequitur_cluster_damaged_replicas", c.Suspects)
+	e.gauge("sequitur_cluster_lag_max", c.MaxLag)
+	e.flag("sequitur_raft_leader", c.RaftLeader)
+	e.gauge("sequitur_raft_term", c.RaftTerm)
+	e.gauge("sequitur_raft_commit_index", c.RaftCommit)
+	e.gauge("sequitur_raft_applied_index", c.RaftApplied)
+	e.gauge("sequitur_raft_voters", c.RaftVoters)
 }
 
 func (e emitter) dedup(d Dedup) {

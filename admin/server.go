@@ -90,11 +90,15 @@ func Handler(source Source) (http.Handler, error) {
 			return nil, fmt.Errorf("register metrics: %w", err)
 		}
 	}
+	gatherers := prometheus.Gatherers{registry}
+	if more, ok := source.(interface{ Gatherer() prometheus.Gatherer }); ok {
+		gatherers = append(gatherers, more.Gatherer()) // of the controller
+	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", index)
 	mux.Handle("GET /healthz", check("ok", source.Health))
 	mux.Handle("GET /readyz", check("ready", source.Ready))
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(gatherers, promhttp.HandlerOpts{MaxRequestsInFlight: maxScrapes}))
 	return mux, nil
 }
 

@@ -20,6 +20,7 @@ type (
 	Topic        = broker.Topic
 	Storage      = broker.Storage
 	Dedup        = broker.Dedup
+	Cluster      = broker.Cluster
 	Distribution = broker.Distribution
 	Bucket       = broker.Bucket
 	Quantiles    = broker.Quantiles

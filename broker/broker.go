@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/sequitur-mq/sequitur/broker/dedup"
 	"github.com/sequitur-mq/sequitur/consensus"
 	"github.com/sequitur-mq/sequitur/log"
@@ -34,6 +36,8 @@ type Broker struct {
 	server  *server
 	ready   chan struct{} // closed when clients are served
 
+	registry *prometheus.Registry // of the controller
+
 	fatal    chan error    // holds the first failure
 	failed   chan struct{} // closed after it
 	failure  atomic.Pointer[error]
@@ -55,7 +59,7 @@ func Start(ctx context.Context, cfg Config) (*Broker, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	b := &Broker{cfg: cfg, log: cfg.Logger, started: time.Now(), fatal: make(chan error, 1), ready: make(chan struct{}), failed: make(chan struct{})}
+	b := &Broker{cfg: cfg, log: cfg.Logger, started: time.Now(), fatal: make(chan error, 1), ready: make(chan struct{}), failed: make(chan struct{}), registry: prometheus.NewRegistry()}
 	b.tune()
 	// The address first: whoever starts a second broker by mistake learns it
 	// before anything is touched. Nobody is answered before all is open.

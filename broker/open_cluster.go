@@ -66,7 +66,7 @@ func (b *Broker) openClustered(ports *ports) (c *clustered, err error) {
 	}
 	c.meta = c.raft
 	settings := machine.Settings{ReplaceAfter: time.Duration(b.cfg.ReplaceAfter)}
-	c.driver = controller.New(controller.Options{Self: id.Node, Metadata: c.raft, RPC: c, Logger: b.log, Settings: settings})
+	c.driver = controller.New(controller.Options{Self: id.Node, Metadata: c.raft, RPC: c, Logger: b.log, Registerer: b.registry, Settings: settings})
 	c.raft.View(func(m *consensus.Machine) { c.following.know(m) })
 	return c, nil
 }

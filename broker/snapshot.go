@@ -35,6 +35,7 @@ type Snapshot struct {
 
 	Storage Storage
 	Dedup   Dedup
+	Cluster Cluster
 }
 
 // Topic is the figures of one topic, summed over its partitions.
@@ -133,6 +134,7 @@ func (b *Broker) Snapshot() Snapshot {
 		DuplicateBatches:    m.duplicates.Load(),
 		Storage:             b.storage(),
 		Dedup:               b.dedup(),
+		Cluster:             b.cluster(),
 	}
 	for _, api := range wire.APIs() {
 		s.Requests[api.Kind.String()] = m.requests[api.Kind].Load()

@@ -168,7 +168,10 @@ func (b *Broker) open(ports *ports) (err error) {
 // openMeta opens the metadata: of a cluster, or of a broker by itself.
 func (b *Broker) openMeta(h *handler, ports *ports) (err error) {
 	if ports.cluster == nil {
-		b.meta, err = b.openLocal()
+		local, err := b.openLocal()
+		if err == nil {
+			b.meta = local
+		}
 		return err
 	}
 	if h.clustered, err = b.openClustered(ports); err == nil {
@@ -177,7 +180,7 @@ func (b *Broker) openMeta(h *handler, ports *ports) (err error) {
 	return err
 }
 
-func (b *Broker) openLocal() (consensus.Driver, error) {
+func (b *Broker) openLocal() (*consensus.Local, error) {
 	if _, there := b.store.Partition(consensus.RaftLogID); there {
 		return nil, fmt.Errorf("the data directory %s is that of a broker of a cluster: start it with cluster-listen and node-id %d", b.cfg.DataDir, b.store.Identity().Node)
 	}

@@ -252,7 +252,7 @@ func TestARequestIsCarriedOutOnce(t *testing.T) {
 
 func TestRememberedResultsAreBoundedInBytes(t *testing.T) {
 	m := NewMachine()
-	for i := range byte(100) {
+	for i := range byte(30) {
 		c := DeleteTopics{IDs: make([]wire.UUID, 10_000)} // as many refusals
 		_, err := m.Apply(m.Applied()+1, wrap(RequestID{1, i}, Encode(c)))
 		require.NoError(t, err)

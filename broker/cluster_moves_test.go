@@ -101,13 +101,10 @@ func TestMovesUnderLoad(t *testing.T) {
 	loads := []*load{startLoad(t, c, "orders", 0)}
 	step := func(name string, fn func()) {
 		began := time.Now()
-		from := len(loads[0].gaps)
+		_, from := loads[0].longest(0)
 		fn()
 		s := bed.settled()
-		longest := time.Duration(0)
-		if to := len(loads[0].gaps); to > from {
-			longest = slices.Max(loads[0].gaps[from:to])
-		}
+		longest, _ := loads[0].longest(from)
 		t.Logf("%s: %v, longest pause %v", name, time.Since(began).Round(time.Millisecond), longest)
 		for _, b := range s.Brokers {
 			t.Logf("  broker %d#%d %s leads %d, replicas %d", b.Node, b.Disk, b.State, b.Leaders, b.Replicas)

@@ -48,10 +48,7 @@ func TestRollingRestart(t *testing.T) {
 		bed.await()
 	}
 	n := l.end()
-	longest := time.Duration(0)
-	for _, g := range l.gaps {
-		longest = max(longest, g)
-	}
+	longest, _ := l.longest(0)
 	t.Logf("%d records acknowledged, longest pause %v", n, longest)
 	l.check(c)
 }

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -47,7 +48,20 @@ type load struct {
 	stop  chan struct{}
 	done  chan struct{}
 	acked []sequitur.Ack // by number
-	gaps  []time.Duration
+
+	mu   sync.Mutex
+	gaps []time.Duration // from sending to acknowledgement
+}
+
+// longest is the longest time from sending to acknowledgement since the given
+// record, and the number of records so far.
+func (l *load) longest(from int) (longest time.Duration, to int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, g := range l.gaps[from:] {
+		longest = max(longest, g)
+	}
+	return longest, len(l.gaps)
 }
 
 func startLoad(t *testing.T, c *sequitur.Client, topic string, pause time.Duration) *load {
@@ -74,7 +88,9 @@ func (l *load) run(pause time.Duration) {
 			l.t.Errorf("record %d: %v", i, err)
 			return
 		}
+		l.mu.Lock()
 		l.gaps = append(l.gaps, time.Since(began))
+		l.mu.Unlock()
 		l.acked = append(l.acked, ack)
 	}
 }
@@ -136,10 +152,7 @@ func TestKilledLeaders(t *testing.T) {
 		bed.await()
 	}
 	n := l.end()
-	longest := time.Duration(0)
-	for _, g := range l.gaps {
-		longest = max(longest, g)
-	}
+	longest, _ := l.longest(0)
 	t.Logf("%d records acknowledged, longest pause %v", n, longest)
 	l.check(c)
 }

@@ -96,6 +96,15 @@ func TestKillLeadersOfCluster(t *testing.T) {
 	require.Equal(t, exitOK, r.code, r.stderr)
 	require.Len(t, readAcks(t, string(r.stdout)), rounds*2*batch)
 	l.verify(p.all(), "t", r)
+	var d topicJSON
+	require.NoError(t, json.Unmarshal([]byte(ok(t, p.all(), nil, "topic", "describe", "t", "--json")), &d))
+	stored := int64(0)
+	for _, part := range d.Partitions {
+		require.Len(t, part.Lag, 3, "every replica was asked")
+		stored += part.End
+	}
+	require.Greater(t, stored, int64(rounds*2*batch), "with the starts of epochs")
+	require.Regexp(t, `(?m)^PARTITION.* LEADER +EPOCH +REPLICAS$`, ok(t, p.all(), nil, "topic", "describe", "t"))
 
 	// All at once, and all that was acknowledged is still there.
 	for _, s := range p.servers {

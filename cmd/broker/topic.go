@@ -253,6 +253,9 @@ func (c *cli) topicList() *cobra.Command {
 						shown = append(shown, t)
 					}
 				}
+				if _, err := c.askLeaders(ctx, client, shown); err != nil {
+					return err
+				}
 				return c.printTopics(shown)
 			})
 		},
@@ -277,7 +280,12 @@ func (c *cli) topicDescribe() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				return c.printTopic(&t)
+				one := []sequitur.TopicDescription{t}
+				lags, err := c.askLeaders(ctx, client, one)
+				if err != nil {
+					return err
+				}
+				return c.printTopic(&one[0], lags[0])
 			})
 		},
 	}

@@ -28,6 +28,9 @@ type (
 		Bytes     uint64     `json:"bytes"`
 		Segments  uint32     `json:"segments"`
 		Damaged   []holeJSON `json:"damaged"`
+		// Lag is by how many offsets replicas are behind the leader, by node;
+		// those that could not be asked are missing.
+		Lag map[uint32]int64 `json:"lag,omitempty"`
 	}
 	holeJSON struct {
 		From     int64  `json:"from"`
@@ -128,9 +131,13 @@ func damageText(holes int) string {
 	return fmt.Sprintf("%d places", holes)
 }
 
-func (c *cli) printTopic(t *sequitur.TopicDescription) error {
+func (c *cli) printTopic(t *sequitur.TopicDescription, lags lags) error {
 	if c.json {
-		return c.printJSON(topicShape(t))
+		shape := topicShape(t)
+		for i := range lags {
+			shape.Partitions[i].Lag = lags[i]
+		}
+		return c.printJSON(shape)
 	}
 	defaults := sequitur.DefaultTopicConfig()
 	if err := c.table(func(w io.Writer) {
@@ -150,10 +157,19 @@ func (c *cli) printTopic(t *sequitur.TopicDescription) error {
 	}
 	fmt.Fprintln(c.stdout)
 	if err := c.table(func(w io.Writer) {
-		fmt.Fprint(w, "PARTITION\tSTART\tEND\tOFFSETS\tSIZE\tSEGMENTS\tDAMAGED\n")
+		fmt.Fprint(w, "PARTITION\tSTART\tEND\tOFFSETS\tSIZE\tSEGMENTS\tDAMAGED")
+		if lags != nil {
+			fmt.Fprint(w, "\tLEADER\tEPOCH\tREPLICAS")
+		}
+		fmt.Fprintln(w)
 		for i := range t.Stats {
 			s := &t.Stats[i]
-			fmt.Fprintf(w, "%d\t%d\t%d\t%d\t%s\t%d\t%s\n", i, s.Start, s.End, s.End-s.Start, roundSize(s.Bytes), s.Segments, damageText(len(s.Holes)))
+			fmt.Fprintf(w, "%d\t%d\t%d\t%d\t%s\t%d\t%s", i, s.Start, s.End, s.End-s.Start, roundSize(s.Bytes), s.Segments, damageText(len(s.Holes)))
+			if lags != nil {
+				m := &t.Partitions[i]
+				fmt.Fprintf(w, "\t%s\t%d\t%s", leaderText(m.Leader), m.Epoch, replicasText(m.Replicas, lags[i]))
+			}
+			fmt.Fprintln(w)
 		}
 	}); err != nil {
 		return err

@@ -150,7 +150,9 @@ func (r *Replica) append(batches []byte, acks Acks, w Waiter, token int) (Result
 	if err := r.leader.Appended(next); err != nil {
 		r.violate(err)
 	}
-	r.moved = movedNow
+	if len(r.followers) > 0 {
+		r.moved = movedNow
+	}
 	r.expire(now)
 	result := Result{BaseOffset: base, AppendTime: now}
 	waiting := waiting{w: w, token: token, end: next, result: result}

@@ -246,7 +246,11 @@ func (r *Replica) Reset(epoch uint32, start int64) error {
 	if !reset {
 		return nil
 	}
-	if err := resetLog(r.log, start, (*noted)(r)); err != nil {
+	err = r.log.PutValue(valueReset, encodeReset(start, r.machine.ResetEpoch()), nil)
+	if err == nil {
+		err = resetLog(r.log, start, (*noted)(r))
+	}
+	if err != nil {
 		err = fmt.Errorf("reset partition %s to %d: %w", r.log.ID(), start, err)
 		r.violate(err)
 		return err

@@ -141,6 +141,9 @@ func (r *Replica) openMachine() error {
 	if c.Fence, err = decodeFence(r.log.Value(valueFence)); err != nil {
 		return err
 	}
+	if c.ResetAt, c.ResetEpoch, err = decodeReset(r.log.Value(valueReset)); err != nil {
+		return err
+	}
 	for _, e := range r.log.Epochs() {
 		c.Epochs = append(c.Epochs, replication.EpochStart(e))
 	}

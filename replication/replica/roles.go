@@ -12,7 +12,29 @@ import (
 // valueFence is the key under which the log keeps the fence.
 const valueFence = 1
 
-const fenceVersion = 1
+// valueReset is the key under which it keeps with which epoch a log votes that began anew.
+const valueReset = 2
+
+const (
+	fenceVersion = 1
+	resetVersion = 1
+)
+
+func encodeReset(start int64, epoch uint32) []byte {
+	b := binary.LittleEndian.AppendUint64([]byte{resetVersion}, uint64(start))
+	return binary.LittleEndian.AppendUint32(b, epoch)
+}
+
+// decodeReset reads what encodeReset wrote; nothing is offset 0.
+func decodeReset(b []byte) (start int64, epoch uint32, err error) {
+	switch {
+	case len(b) == 0:
+		return 0, 0, nil
+	case len(b) < 13 || b[0] != resetVersion:
+		return 0, 0, fmt.Errorf("stored reset % x is not of a version that this program reads", b)
+	}
+	return int64(binary.LittleEndian.Uint64(b[1:])), binary.LittleEndian.Uint32(b[9:]), nil
+}
 
 func encodeFence(epoch uint32) []byte {
 	return binary.LittleEndian.AppendUint32([]byte{fenceVersion}, epoch)

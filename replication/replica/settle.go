@@ -49,6 +49,22 @@ type call struct {
 // watchers. It starts over if a completion was left in the meantime, unless somebody
 // else holds the mutex and will.
 func (r *Replica) unlock() {
+	if r.quiet() {
+		r.mu.Unlock()
+		if !r.dirty.Load() || !r.mu.TryLock() {
+			return
+		}
+	}
+	r.unlockBusy()
+}
+
+// quiet says that there is nobody to be told anything. The caller holds mu.
+func (r *Replica) quiet() bool {
+	return r.moved == notMoved && r.ready.first == nil && !r.changed && r.violated == nil &&
+		r.waiting[0].n|r.waiting[1].n|r.waiting[2].n|r.held.n|len(r.fences)|len(r.barriers) == 0 && !r.dirty.Load()
+}
+
+func (r *Replica) unlockBusy() {
 	var calls [8]call
 	for {
 		n := r.settle(calls[:])
@@ -154,7 +170,9 @@ func (r *Replica) advance() {
 	r.highWatermark.Store(hw)
 	r.watching.moveBelow(hw, &r.ready)
 	if r.leader != nil {
-		r.moved = max(r.moved, movedLater)
+		if len(r.followers) > 0 {
+			r.moved = max(r.moved, movedLater)
+		}
 		if !r.serving && r.leader.Serving() {
 			r.serving, r.changed = true, true
 		}

@@ -186,7 +186,10 @@ func (i *injector) bitFlip(ctx context.Context) error {
 	}
 	kinds := map[string][]string{}
 	err := filepath.WalkDir(n.dir, func(path string, d os.DirEntry, err error) error {
-		if err == nil && d.Type().IsRegular() {
+		if err == nil && d.IsDir() && strings.HasPrefix(d.Name(), "quarantine-") {
+			return filepath.SkipDir // nobody reads it
+		}
+		if err == nil && d.Type().IsRegular() && d.Name() != "lock" && d.Name() != "ballast" {
 			kinds[fileKind(n.dir, path)] = append(kinds[fileKind(n.dir, path)], path)
 		}
 		return err

@@ -134,6 +134,12 @@ func (f *Follower) Reset(start int64) (reset bool, err error) {
 		return false, fmt.Errorf("replica %v would begin anew at %d, below its high watermark %d: %w",
 			f.self, start, f.highWatermark, ErrInvariant)
 	}
+	if start <= f.end {
+		f.resetEpoch = f.history.before(start)
+	} else {
+		f.resetEpoch = 0 // it never had the record before start, and so never counted for it
+	}
+	f.resetLost = false
 	f.history = history{}
 	f.start, f.end, f.durable, f.highWatermark = start, start, start, start
 	f.suspect, f.matched = false, false

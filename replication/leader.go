@@ -183,7 +183,9 @@ func (l *Leader) Fetch(f Fetch) (Answer, error) {
 	if l.breaks.CountUnmatched {
 		l.report(i, min(f.Durable, l.end))
 	}
-	if f.Offset < l.start {
+	if f.Offset < l.start || f.Offset == l.start && f.LastEpoch != 0 && l.history.before(l.start) == 0 {
+		// Nothing of the follower's log is in this one, or a leader whose log began anew
+		// cannot tell whether it agrees.
 		return Answer{Kind: Reset, Offset: l.start}, nil
 	}
 	if f.Offset > l.end || !l.agrees(f.Offset, f.LastEpoch) {

@@ -58,10 +58,21 @@ type log struct {
 	highWatermark int64
 	suspect       bool
 	damaged       int64 // if suspect: what is below is not damaged
-	breaks        Breakage
+
+	// A log that began anew is empty and does not know the epoch of the record before
+	// its start. Until it has a record it votes as it would have before.
+	resetEpoch uint32
+	resetLost  bool // a restart has forgotten how that was
+	breaks     Breakage
 }
 
 func (l *log) lastEpoch() uint32 { return l.history.before(l.end) }
+
+// unknown says that the log is empty, and that there were records before it of which
+// not even the epoch is known.
+func (l *log) unknown() bool {
+	return l.start > 0 && l.durable == l.start && l.history.before(l.start) == 0
+}
 
 // setDurable takes in that the log is fsynced up to an offset.
 func (l *log) setDurable(durable int64) error {
@@ -94,6 +105,10 @@ type ReplicaConfig struct {
 	Durable       int64
 	HighWatermark int64 // a hint: as known before, or Start
 	Suspect       bool  // stored data is damaged
+	// ResetAt and ResetEpoch are what Replica.ResetEpoch told when the log last began
+	// anew, and where, as persisted before that.
+	ResetAt    int64
+	ResetEpoch uint32
 	// Solo: a broker without a cluster. It leads alone, without being elected, and
 	// everything it recovered is committed.
 	Solo bool
@@ -136,6 +151,7 @@ func NewReplica(c ReplicaConfig) (*Replica, error) {
 	r.history.truncate(c.End)
 	r.history.trim(c.Start)
 	r.opened = r.fence
+	r.resetEpoch, r.resetLost = c.ResetEpoch, r.unknown() && c.ResetAt != c.Start
 	if c.Solo {
 		r.highWatermark = c.End
 	}
@@ -187,6 +203,10 @@ func (r *Replica) DurableEnd() int64 { return r.durable }
 // HighWatermark is the offset before which everything is known to be committed. It
 // never falls.
 func (r *Replica) HighWatermark() int64 { return r.highWatermark }
+
+// ResetEpoch is the epoch with which a log that began anew votes until it has a record.
+// The driver persists it, with the offset, before it lets the log begin anew.
+func (r *Replica) ResetEpoch() uint32 { return r.resetEpoch }
 
 // Suspect says that stored data is damaged.
 func (r *Replica) Suspect() bool { return r.suspect }
@@ -241,10 +261,16 @@ func (r *Replica) Vote() Vote {
 	if r.breaks.ReadWithoutFence {
 		epoch = max(epoch, r.adopted)
 	}
-	return Vote{
+	v := Vote{
 		From: r.self, Epoch: epoch, LastEpoch: r.history.before(r.durable), End: r.durable,
 		Suspect: r.suspect, Fence: r.previous,
 	}
+	if r.unknown() {
+		// It may have counted for records below its start. Ranked too low, it would let
+		// somebody win who never had them.
+		v.LastEpoch, v.Suspect = r.resetEpoch, v.Suspect || r.resetLost
+	}
+	return v
 }
 
 // Assign takes in what the cluster decided: the leader of an epoch and the replica set.

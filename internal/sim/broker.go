@@ -68,7 +68,7 @@ func (s *Sim) start(b *broker) {
 	r, err := replication.NewReplica(replication.ReplicaConfig{
 		Self: d.member, Fence: d.live.fence, Epochs: d.live.epochs(),
 		Start: d.live.start, End: d.live.end(), Durable: d.live.end(), HighWatermark: max(hint, d.live.start),
-		Suspect: d.holeTo > d.holeFrom || d.barred, Break: s.breaks.Breakage,
+		ResetAt: d.live.resetAt, ResetEpoch: d.live.resetEpoch, Suspect: d.holeTo > d.holeFrom || d.barred, Break: s.breaks.Breakage,
 	})
 	if !s.check(err) {
 		return

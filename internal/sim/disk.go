@@ -18,12 +18,16 @@ type content struct {
 	start int64
 	fence uint32
 	hint  int64 // high watermark
+
+	resetAt    int64
+	resetEpoch uint32
 }
 
 func (c *content) end() int64 { return int64(len(c.log)) }
 
 // begin starts an empty log at an offset.
-func (c *content) begin(start int64) {
+func (c *content) begin(start int64, epoch uint32) {
+	c.resetAt, c.resetEpoch = start, epoch
 	c.log = append(c.log[:0], make([]rec, start)...)
 	c.start = start
 }
@@ -33,7 +37,7 @@ type write struct {
 	kind     writeKind
 	from, to int    // appended: records in disk.pending
 	offset   int64  // truncate, begin, retain
-	fence    uint32 // adopted
+	fence    uint32 // adopted; of begin: the epoch to vote with
 }
 
 type writeKind uint8
@@ -75,10 +79,10 @@ func (d *disk) truncate(to int64) {
 	d.writes = append(d.writes, write{kind: writeTruncate, offset: to})
 }
 
-func (d *disk) begin(start int64) {
-	d.live.begin(start)
+func (d *disk) begin(start int64, epoch uint32) {
+	d.live.begin(start, epoch)
 	d.holeFrom, d.holeTo = 0, 0
-	d.writes = append(d.writes, write{kind: writeBegin, offset: start})
+	d.writes = append(d.writes, write{kind: writeBegin, offset: start, fence: epoch})
 }
 
 func (d *disk) retain(start int64) {
@@ -107,7 +111,7 @@ func (d *disk) settle(n int, done func(write)) {
 		case writeTruncate:
 			d.durable.log = d.durable.log[:w.offset]
 		case writeBegin:
-			d.durable.begin(w.offset)
+			d.durable.begin(w.offset, w.fence)
 		case writeRetain:
 			d.durable.start = max(d.durable.start, w.offset)
 		case writeFence:
@@ -140,6 +144,7 @@ func (d *disk) crash(keep int) {
 	d.writes, d.pending, d.syncing = d.writes[:0], d.pending[:0], false
 	d.live.log = append(d.live.log[:0], d.durable.log...)
 	d.live.start, d.live.fence, d.live.hint = d.durable.start, d.durable.fence, d.durable.hint
+	d.live.resetAt, d.live.resetEpoch = d.durable.resetAt, d.durable.resetEpoch
 	d.trimHole(d.live.end())
 }
 

@@ -27,7 +27,6 @@ type office struct {
 	index  uint8
 	c      *control.Controller
 	fences [maxBrokers]asked
-	probes [maxBrokers]uint64
 }
 
 // asked is a request for a vote under way.

@@ -121,7 +121,7 @@ func (s *Sim) follow(b *broker, f *replication.Follower, m *message) {
 		if reset {
 			s.logf("broker %d begins anew at %d", b.index+1, m.answer.Offset)
 			s.result.Resets++
-			b.disk.begin(m.answer.Offset)
+			b.disk.begin(m.answer.Offset, b.replica.ResetEpoch())
 		}
 	}
 	s.fetch(b, false)

@@ -37,10 +37,11 @@ func (p *produceRequest) appendTo(r *replica.Replica, to *partition, i int, batc
 		return replica.Result{}, false, err
 	}
 	part.found = found
+	epoch := uint32(0)
 	if claim != nil {
-		batches = claim.Batches
+		batches, epoch = claim.Batches, claim.Epoch
 	}
-	result, pending, err := r.Append(batches, replica.Acks(p.req.Acks), p, i)
+	result, pending, err := r.AppendIn(epoch, batches, replica.Acks(p.req.Acks), p, i)
 	claim.Finish(result, err)
 	return result, pending, err
 }

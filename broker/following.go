@@ -30,7 +30,6 @@ type following struct {
 	serving  map[log.ID]uint32     // epochs of led partitions of which the controller knows that they serve
 	term     uint64                // of the controller that knows
 	late     map[log.ID]struct{}   // not as the metadata says, because that failed
-	leaders  int                   // of held partitions, those led
 	held     map[log.ID]*partition // replicas on this broker
 	suspects []peer.PartitionID    // of the last look
 	beats    int                   // heartbeats since the start

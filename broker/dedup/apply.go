@@ -112,6 +112,11 @@ func (p *Partition) take(incarnation uint64) (taken, bool) {
 		return taken{}, false
 	}
 	hw, n := p.replica.HighWatermark(), 0
+	if p.lost() {
+		p.clearPending()
+		p.state = cold
+		return taken{}, false
+	}
 	for n < len(p.pending) && p.pending[n].next <= hw {
 		n++
 	}
@@ -123,6 +128,13 @@ func (p *Partition) take(incarnation uint64) (taken, bool) {
 	p.pending = p.pending[n:]
 	p.applying = true
 	return t, true
+}
+
+// lost reports whether the replica has ceased to lead since the view was made to agree
+// with its log: what is pending may then be none of the log, whatever the high watermark
+// says. It is asked after the high watermark. The caller holds mu.
+func (p *Partition) lost() bool {
+	return p.replica.LedEpoch() != p.epoch && !p.x.o.breaks.oldEpoch
 }
 
 // applied ends what take began.
@@ -184,7 +196,7 @@ func (p *Partition) atEnd(incarnation uint64) (to position, ok bool) {
 	}
 	to, to.window = p.position, window
 	hw := p.replica.HighWatermark()
-	if hw <= to.offset {
+	if hw <= to.offset || p.lost() {
 		return position{}, false
 	}
 	err := p.replica.Log().Batches(hw-1, func(b record.Batch) error {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sequitur-mq/sequitur/log"
 	"github.com/sequitur-mq/sequitur/record"
+	"github.com/sequitur-mq/sequitur/wire"
 )
 
 // inlineOffsets is how far a partition's view may be behind its log for the
@@ -23,6 +24,17 @@ func (p *Partition) rebuildingError() error {
 func (p *Partition) attach(db *badger.DB, incarnation uint64) error {
 	if changes := p.changes.Load(); p.state != building && (p.incarnation != incarnation || p.seen != changes) {
 		p.state, p.seen = cold, changes
+	}
+	epoch := p.replica.LedEpoch()
+	if epoch == 0 {
+		return wire.Errorf(wire.CodeNotLeader, "this broker does not lead partition %s", p.id)
+	}
+	if p.state != building && p.epoch != epoch && !p.x.o.breaks.oldEpoch {
+		// Others may have led since, and what was pending here may never have been committed.
+		p.state = cold
+	}
+	if p.state == cold {
+		p.epoch = epoch
 	}
 	switch {
 	case p.state == ready:

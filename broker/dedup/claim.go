@@ -19,6 +19,8 @@ import (
 type Replica interface {
 	Log() *log.Partition
 	HighWatermark() int64
+	// LedEpoch is the epoch in which the replica leads, 0 if it does not.
+	LedEpoch() uint32
 }
 
 // Partition is the view of one partition.
@@ -34,6 +36,7 @@ type Partition struct {
 	replica     Replica
 	state       state
 	incarnation uint64   // of the store that state speaks of
+	epoch       uint32   // in which every append has gone through Claim since state was ready
 	seen        uint64   // of changes, by state
 	applying    bool     // the apply loop has taken ids out of pending
 	position    position // in the store
@@ -63,6 +66,9 @@ type Claim struct {
 	// Batches are to be appended in place of what was given to Claim: the same
 	// bytes, or a copy without the duplicates.
 	Batches []byte
+	// Epoch is the one in which they are to be appended, or not at all: in another one
+	// there may be records that the view has not seen.
+	Epoch uint32
 
 	p     *Partition
 	ids   *batchIDs
@@ -137,7 +143,7 @@ func (p *Partition) claim(db *badger.DB, incarnation uint64, batches []byte, fou
 	}
 	e := p.x.extractors.Get().(*extractor)
 	defer p.x.extractors.Put(e)
-	c := &Claim{Batches: batches, p: p, ids: newBatchIDs(record.Batch(batches).Count())}
+	c := &Claim{Batches: batches, Epoch: p.epoch, p: p, ids: newBatchIDs(record.Batch(batches).Count())}
 	for rest := batches; len(rest) > 0; {
 		b := record.Batch(rest[:record.Batch(rest).Length()])
 		if err := e.extract(c.ids, b, c.size, p.id, p.position.generation); err != nil {

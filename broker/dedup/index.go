@@ -43,6 +43,7 @@ type breakage struct {
 	noRebuild     bool // start at the end of the log where there is no record
 	noWindow      bool // ids never grow old
 	oldWindow     bool // apply although the window has changed since the view was made to agree with it
+	oldEpoch      bool // go on with what was known before others led
 	wrongOffset   bool // ignore that batches before in the same append take offsets
 }
 

@@ -47,6 +47,12 @@ type Waiter interface {
 // *txn.RefusedError, ErrMixedBatches, ErrClosed, record.ErrCorrupt for bytes that are no
 // whole batches, or an error of log.Append. A waiter may also be told a *NotLeaderError.
 func (r *Replica) Append(batches []byte, acks Acks, w Waiter, token int) (result Result, pending bool, err error) {
+	return r.AppendIn(0, batches, acks, w, token)
+}
+
+// AppendIn is Append in one epoch only, 0 standing for any: what the caller knows of the
+// log holds as long as this replica has led without a break.
+func (r *Replica) AppendIn(epoch uint32, batches []byte, acks Acks, w Waiter, token int) (result Result, pending bool, err error) {
 	r.mu.Lock()
 	defer r.unlock()
 	if r.closed {
@@ -55,7 +61,7 @@ func (r *Replica) Append(batches []byte, acks Acks, w Waiter, token int) (result
 	if r.broken != nil {
 		return Result{}, false, r.broken
 	}
-	if r.leader == nil {
+	if r.leader == nil || epoch != 0 && epoch != r.leader.Epoch() {
 		return Result{}, false, r.notLeader()
 	}
 	if !r.leader.Serving() {

@@ -14,6 +14,11 @@ func (r *Replica) Read(from int64, maxBytes int, verify bool) (*log.Chunk, error
 // no lock.
 func (r *Replica) Leads() bool { return r.led.Load() != 0 }
 
+// LedEpoch is the epoch in which this replica leads, as far as it knows, 0 if it does not.
+// It takes no lock. Nothing that was appended in the epoch is truncated, and the high
+// watermark does not rise over others' records, before it is seen to have changed.
+func (r *Replica) LedEpoch() uint32 { return r.led.Load() }
+
 // Start is the lowest offset that may be read.
 func (r *Replica) Start() int64 { return r.log.Start() }
 

@@ -141,3 +141,68 @@ func TestEndNeedsAMajority(t *testing.T) {
 	asker.call(wire.KindListOffsets, &wire.ListOffsetsRequest{Parts: []wire.ListOffsetsPart{{Topic: topic.ID, Kind: wire.OffsetEnd}}}, &ends)
 	require.Equal(t, wire.CodeTimeout, ends.Parts[0].Code)
 }
+
+// Every message is sent by two producers, while leaders die: it is stored once.
+func TestMessageIDsSurviveKilledLeaders(t *testing.T) {
+	bed := startCluster(t, 3)
+	c := bed.client()
+	ctx, cancel := context.WithTimeout(context.Background(), 4*patience)
+	defer cancel()
+	cfg := sequitur.DefaultTopicConfig()
+	cfg.ReplicationFactor, cfg.DedupWindow = 3, time.Hour
+	require.NoError(t, c.CreateTopic(ctx, "orders", cfg))
+	stop := make(chan struct{})
+	results := make(chan map[int]int64, 2)
+	for range 2 {
+		go func() {
+			at := map[int]int64{}
+			defer func() { results <- at }()
+			p, err := c.NewProducer()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer p.Close(ctx)
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				case <-time.After(100 * time.Microsecond):
+				}
+				ack, err := p.Send(ctx, sequitur.Record{Topic: "orders", Value: fmt.Append(nil, i), MessageID: fmt.Sprint("id-", i)})
+				if err != nil {
+					t.Errorf("message %d: %v", i, err)
+					return
+				}
+				at[i] = ack.Offset
+			}
+		}()
+	}
+	for range 4 {
+		<-time.After(150 * time.Millisecond)
+		victim := bed.leader(c, "orders", 0)
+		require.GreaterOrEqual(t, victim, 0)
+		bed.kill(victim)
+		<-time.After(200 * time.Millisecond)
+		bed.start(victim)
+		bed.await()
+	}
+	close(stop)
+	one, two := <-results, <-results
+	for i, offset := range one {
+		if other, ok := two[i]; ok {
+			require.Equal(t, offset, other, "message %d", i)
+		}
+	}
+	consumer, err := c.NewConsumer(ctx, []string{"orders"}, sequitur.UntilEnd())
+	require.NoError(t, err)
+	defer consumer.Close()
+	seen := map[string]bool{}
+	for r, err := range consumer.Records(ctx) {
+		require.NoError(t, err)
+		require.False(t, seen[r.MessageID], "%s is stored twice", r.MessageID)
+		seen[r.MessageID] = true
+	}
+	t.Logf("%d and %d messages acknowledged, %d stored", len(one), len(two), len(seen))
+	require.GreaterOrEqual(t, len(seen), max(len(one), len(two)))
+}

@@ -96,7 +96,7 @@ func (r *Raft) tellLeadership() {
 				continue
 			}
 			term := r.Term()
-			if err := r.raft.Barrier(0).Error(); err != nil || !r.awaitStart() {
+			if err := r.barrier(); err != nil || !r.awaitStart() {
 				r.o.Logger.Debug("lost the lead of the cluster metadata at once", "error", err)
 				continue
 			}

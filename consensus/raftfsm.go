@@ -88,8 +88,22 @@ func (r *Raft) spreadCommits() {
 			return
 		}
 		if r.IsLeader() {
-			_ = r.raft.Barrier(0).Error() // without effect where it fails
+			_ = r.barrier() // without effect where it fails
 		}
+	}
+}
+
+// barrier waits until everything committed so far is applied here. The library may leave
+// an entry unanswered that it takes while it stops, so nobody waits for it longer than
+// this broker runs.
+func (r *Raft) barrier() error {
+	outcome := make(chan error, 1)
+	go func() { outcome <- r.raft.Barrier(0).Error() }()
+	select {
+	case err := <-outcome:
+		return err
+	case <-r.stopped.Done():
+		return ErrClosed
 	}
 }
 

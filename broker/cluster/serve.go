@@ -291,19 +291,3 @@ func (n *Node) leave(ctx context.Context) error {
 	}
 	return resp.Err()
 }
-
-// Admin asks the controller, wherever it is if forward is set.
-func (n *Node) Admin(ctx context.Context, kind uint16, body []byte, forward bool) ([]byte, error) {
-	if n.o.Meta.IsLeader() {
-		return n.o.Controller.Admin(ctx, kind, body)
-	}
-	_, addr := n.o.Meta.Leader()
-	if addr == "" || !forward {
-		return nil, wire.Errorf(wire.CodeNotLeader, "no controller is known at present: ask again")
-	}
-	var resp peer.AdminResponse
-	if err := n.o.Peers.Call(ctx, addr, peer.KindAdmin, &peer.AdminRequest{Kind: kind, Body: body}, &resp); err != nil {
-		return nil, wire.Errorf(wire.CodeNotLeader, "the controller does not answer, ask again: %v", err)
-	}
-	return resp.Body, resp.Err()
-}

@@ -307,11 +307,20 @@ func (c *Client) DescribeBroker(ctx context.Context, addr string) (BrokerDescrip
 	return resp, c.node(addr).ask(ctx, op, wire.KindDescribeBroker, &wire.DescribeBrokerRequest{}, &resp, 0)
 }
 
+// controlled is a question for the controller, which the broker that is asked looks for:
+// when it has found none, nobody else does.
+func (c *Client) controlled(op string, kind wire.Kind) question {
+	q := c.admin(op, kind)
+	q.final = wire.CodeTimeout
+	return q
+}
+
 // ClusterStatus returns how the cluster is as its controller sees it: the JSON document of
-// `broker cluster status --json`.
+// `broker cluster status --json`. The error is [ErrTimeout] after about 2 seconds while there
+// is no controller; its message names the brokers that could make one.
 func (c *Client) ClusterStatus(ctx context.Context) ([]byte, error) {
 	var resp wire.ClusterStatusResponse
-	if _, _, err := c.ask(ctx, c.admin("ask for the cluster's status", wire.KindClusterStatus), &wire.ClusterStatusRequest{}, &resp); err != nil {
+	if _, _, err := c.ask(ctx, c.controlled("ask for the cluster's status", wire.KindClusterStatus), &wire.ClusterStatusRequest{}, &resp); err != nil {
 		return nil, err
 	}
 	return resp.Document, nil
@@ -324,7 +333,7 @@ type ClusterChange = wire.ClusterChangeRequest
 // way; ClusterStatus tells how it goes on.
 func (c *Client) ChangeCluster(ctx context.Context, change ClusterChange) (text string, err error) {
 	var resp wire.ClusterChangeResponse
-	if _, _, err := c.ask(ctx, c.admin("change the cluster", wire.KindClusterChange), &change, &resp); err != nil {
+	if _, _, err := c.ask(ctx, c.controlled("change the cluster", wire.KindClusterChange), &change, &resp); err != nil {
 		return "", err
 	}
 	return resp.Text, nil

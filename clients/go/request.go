@@ -62,6 +62,7 @@ type question struct {
 	without  *node         // is not asked
 	limit    time.Duration // for retries; 0: every broker is tried once
 	patience time.Duration // after which the next broker is asked; 0: as long as it takes
+	final    wire.Code     // a refusal after which nothing is tried again: the broker has done so
 }
 
 // ask sends a request to any broker that answers. from is who did. lost says that an
@@ -87,7 +88,8 @@ func (c *Client) ask(ctx context.Context, q question, req, resp wire.Message) (f
 		if failure.Code == Code(wire.CodeOverloaded.String()) {
 			wait = retry.refused(failure.after)
 		}
-		if !failure.Retriable || q.limit == 0 || time.Now().Add(wait).After(limit) {
+		final := q.final != wire.CodeNone && failure.Code == Code(q.final.String())
+		if !failure.Retriable || final || q.limit == 0 || time.Now().Add(wait).After(limit) {
 			return nil, lost, failure
 		}
 		if pause(ctx, wait) != nil {

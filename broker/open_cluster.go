@@ -45,7 +45,7 @@ func (b *Broker) openClustered(ports *ports) (c *clustered, err error) {
 	c = &clustered{listener: ports.cluster, peers: cluster.NewPeers(), began: make(chan struct{}), session: newSession(), log: b.log}
 	c.life, c.end = context.WithCancel(context.Background())
 	c.following = newFollowing(b.topics, id.Disk, b.log)
-	c.following.sessions = c
+	c.following.sessions, c.following.breaks = c, b.cfg.breaks
 	b.topics.cluster = c.following
 	stream := consensus.NewStreamLayer(c.listener.Addr(), func(ctx context.Context, addr string) (net.Conn, error) {
 		return cluster.Dial(ctx, addr, peer.StreamRaft)
@@ -238,7 +238,7 @@ func (b *Broker) listen(ctx context.Context) (*ports, error) {
 	}
 	p := &ports{clients: clients}
 	if b.cfg.clustered() {
-		if p.cluster, err = cluster.Listen(ctx, b.cfg.ClusterListen, b.cfg.ClusterAdvertise, b.log); err != nil {
+		if p.cluster, err = cluster.Listen(ctx, b.cfg.ClusterListen, b.cfg.ClusterAdvertise, b.log, cluster.Limits{}); err != nil {
 			return nil, errors.Join(err, clients.Close())
 		}
 	}

@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	preambleTimeout = 5 * time.Second
-	dialTimeout     = time.Second
+	dialTimeout   = time.Second
+	complainAfter = 10 * time.Second // of a complaint about too many connections
 )
 
 // Dial opens a stream to the cluster port of another broker.
@@ -38,10 +38,13 @@ type Listener struct {
 	listener net.Listener
 	log      *slog.Logger
 	addr     string
+	limits   Limits
 	running  sync.WaitGroup
 	stop     chan struct{}
+	refused  time.Time // of the accepting goroutine: when a refusal was logged last
 
 	mu      sync.Mutex
+	count   int // of connections, those of Raft too
 	serve   map[peer.Stream]func(net.Conn)
 	open    map[net.Conn]struct{}
 	stopped bool
@@ -49,7 +52,7 @@ type Listener struct {
 
 // Listen takes the cluster port. Nothing is served before Handle says how.
 // advertise is the address that others reach it at; empty: the one listened on.
-func Listen(ctx context.Context, addr, advertise string, logger *slog.Logger) (*Listener, error) {
+func Listen(ctx context.Context, addr, advertise string, logger *slog.Logger, limits Limits) (*Listener, error) {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen for other brokers: %w", err)
@@ -58,7 +61,7 @@ func Listen(ctx context.Context, addr, advertise string, logger *slog.Logger) (*
 		advertise = listener.Addr().String()
 	}
 	l := &Listener{
-		listener: listener, log: logger, addr: advertise, stop: make(chan struct{}),
+		listener: listener, log: logger, addr: advertise, stop: make(chan struct{}), limits: limits.withDefaults(),
 		serve: map[peer.Stream]func(net.Conn){}, open: map[net.Conn]struct{}{},
 	}
 	l.running.Add(1)
@@ -112,8 +115,10 @@ func (l *Listener) accept() {
 			}
 			continue
 		}
-		if !l.add(conn) {
-			conn.Close()
+		if conn, err = l.add(conn); err != nil {
+			if l.refuse(err) {
+				continue
+			}
 			return
 		}
 		go func() {
@@ -123,14 +128,38 @@ func (l *Listener) accept() {
 	}
 }
 
-func (l *Listener) add(conn net.Conn) bool {
+var (
+	errStopped = errors.New("the port is closed")
+	errTooMany = errors.New("too many connections")
+)
+
+// add makes an accepted connection one of the listener's, or closes it.
+func (l *Listener) add(conn net.Conn) (net.Conn, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.stopped {
-		return false
+	if l.stopped || l.count >= l.limits.Connections {
+		conn.Close()
+		if l.stopped {
+			return nil, errStopped
+		}
+		return nil, errTooMany
 	}
+	l.count++
 	l.open[conn] = struct{}{}
 	l.running.Add(1)
+	return conn, nil
+}
+
+// refuse logs, now and then, that a connection was one too many, and reports whether to
+// go on.
+func (l *Listener) refuse(err error) bool {
+	if errors.Is(err, errStopped) {
+		return false
+	}
+	if now := time.Now(); now.Sub(l.refused) >= complainAfter {
+		l.refused = now
+		l.log.Warn("a connection to the cluster port was refused", "error", err, "limit", l.limits.Connections)
+	}
 	return true
 }
 
@@ -138,11 +167,12 @@ func (l *Listener) remove(conn net.Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.open, conn)
+	l.count--
 }
 
 // dispatch reads the preamble and serves the stream.
 func (l *Listener) dispatch(conn net.Conn) {
-	kind, err := readPreamble(conn)
+	kind, err := readPreamble(conn, l.limits.Preamble)
 	if err != nil {
 		l.log.Debug("connection to the cluster port refused", "addr", conn.RemoteAddr(), "error", err)
 		l.remove(conn)
@@ -151,21 +181,24 @@ func (l *Listener) dispatch(conn net.Conn) {
 	}
 	l.mu.Lock()
 	serve := l.serve[kind]
-	if kind == peer.StreamRaft && serve != nil {
+	raft := kind == peer.StreamRaft && serve != nil
+	if raft {
 		delete(l.open, conn)
 	}
 	l.mu.Unlock()
+	if raft {
+		serve(&counted{Conn: conn, gone: func() { l.remove(conn) }})
+		return
+	}
 	if serve != nil {
 		serve(conn)
 	}
-	if kind != peer.StreamRaft || serve == nil {
-		l.remove(conn)
-		conn.Close()
-	}
+	l.remove(conn)
+	conn.Close()
 }
 
-func readPreamble(conn net.Conn) (peer.Stream, error) {
-	if err := conn.SetReadDeadline(time.Now().Add(preambleTimeout)); err != nil {
+func readPreamble(conn net.Conn, within time.Duration) (peer.Stream, error) {
+	if err := conn.SetReadDeadline(time.Now().Add(within)); err != nil {
 		return 0, err
 	}
 	var b [peer.PreambleSize]byte

@@ -131,7 +131,7 @@ func (p *Peers) run(addr string, c *peerConn) {
 		close(c.ready)
 		return
 	}
-	c.conn = newRPCConn(conn)
+	c.conn = newRPCConn(conn, Limits{}.withDefaults().Frame, nil)
 	close(c.ready)
 	p.mu.Lock()
 	if p.closed {
@@ -141,6 +141,9 @@ func (p *Peers) run(addr string, c *peerConn) {
 	for err == nil {
 		var head wire.FrameHeader
 		var body []byte
+		if err = c.conn.await(0); err != nil {
+			break
+		}
 		if head, body, err = c.conn.receive(); err == nil {
 			c.answered(head.Correlation, body)
 		}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"time"
 
 	"github.com/sequitur-mq/sequitur/wire"
 )
@@ -20,13 +21,15 @@ type rpcConn struct {
 	net.Conn
 	in      *bufio.Reader
 	scratch [wire.FrameHeaderSize]byte
+	frame   time.Duration // for the rest of a frame, and to write one
+	budget  *budget
 
 	mu  sync.Mutex
 	out []byte
 }
 
-func newRPCConn(conn net.Conn) *rpcConn {
-	return &rpcConn{Conn: conn, in: bufio.NewReaderSize(conn, 32<<10)}
+func newRPCConn(conn net.Conn, frame time.Duration, b *budget) *rpcConn {
+	return &rpcConn{Conn: conn, in: bufio.NewReaderSize(conn, 32<<10), frame: frame, budget: b}
 }
 
 // send writes one frame.
@@ -37,6 +40,9 @@ func (c *rpcConn) send(head wire.FrameHeader, m wire.Message) error {
 	if len(c.out) > maxMessageBytes {
 		return fmt.Errorf("a message of %d bytes is too long for another broker, at most %d are", len(c.out), maxMessageBytes)
 	}
+	if err := c.SetWriteDeadline(time.Now().Add(c.frame)); err != nil {
+		return err
+	}
 	_, err := c.Write(c.out)
 	if cap(c.out) > 1<<20 {
 		c.out = nil
@@ -44,18 +50,56 @@ func (c *rpcConn) send(head wire.FrameHeader, m wire.Message) error {
 	return err
 }
 
-// receive reads one frame. The body is a new slice.
-func (c *rpcConn) receive() (wire.FrameHeader, []byte, error) {
-	head, err := wire.ReadFrameHeader(c.in, c.scratch[:], wire.FrameLimits{MaxFrameBytes: maxMessageBytes})
+// await waits for the first byte of a frame, for ever if silence is 0. Nothing is lost
+// when it returns os.ErrDeadlineExceeded.
+func (c *rpcConn) await(silence time.Duration) error {
+	var until time.Time
+	if silence > 0 {
+		until = time.Now().Add(silence)
+	}
+	if err := c.SetReadDeadline(until); err != nil {
+		return err
+	}
+	_, err := c.in.Peek(1)
+	return err
+}
+
+// receive reads one frame, whose bytes have to come in time. The body is a new slice;
+// its capacity is to be given back to the budget.
+func (c *rpcConn) receive() (head wire.FrameHeader, body []byte, err error) {
+	if err := c.SetReadDeadline(time.Now().Add(c.frame)); err != nil {
+		return head, nil, err
+	}
+	head, err = wire.ReadFrameHeader(c.in, c.scratch[:], wire.FrameLimits{MaxFrameBytes: maxMessageBytes})
 	if err != nil {
 		return head, nil, err
 	}
 	if head.BatchesLength() != 0 {
 		return head, nil, errors.New("batches follow a message that has none")
 	}
-	body := make([]byte, head.BodyLength())
-	if _, err := io.ReadFull(c.in, body); err != nil {
-		return head, nil, err
+	body, err = c.body(head.BodyLength())
+	return head, body, err
+}
+
+// body reads n bytes. The length is only what somebody says: memory is taken as they come.
+func (c *rpcConn) body(n int) (body []byte, err error) {
+	taken := 0
+	for len(body) < n {
+		size := min(n, max(2*len(body), smallFrame))
+		if err = c.budget.take(size-taken, taken); err != nil {
+			break
+		}
+		taken = size
+		grown := make([]byte, size)
+		at := copy(grown, body)
+		body = grown
+		if _, err = io.ReadFull(c.in, body[at:]); err != nil {
+			break
+		}
 	}
-	return head, body, nil
+	if err != nil {
+		c.budget.give(taken)
+		return nil, err
+	}
+	return body, nil
 }

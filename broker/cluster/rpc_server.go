@@ -5,6 +5,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
 
 	"github.com/sequitur-mq/sequitur/wire"
@@ -44,19 +45,37 @@ type Handler func(from *Caller, kind wire.Kind, body []byte) (wire.Message, erro
 type Server struct {
 	Handle Handler
 	// Lost is called when a connection has ended whose caller was known.
-	Lost func(node uint32)
-	Log  *slog.Logger
+	Lost   func(node uint32)
+	Log    *slog.Logger
+	Limits Limits
+
+	ready  sync.Once
+	budget *budget
 }
 
 // Serve reads requests until the connection ends, and returns when all of them
 // have been handled.
 func (s *Server) Serve(nc net.Conn) {
-	c := newRPCConn(nc)
+	s.ready.Do(func() {
+		s.Limits = s.Limits.withDefaults()
+		s.budget = &budget{bytes: s.Limits.Bytes}
+	})
+	c := newRPCConn(nc, s.Limits.Frame, s.budget)
 	from := &Caller{Addr: nc.RemoteAddr().String()}
 	slots := make(chan struct{}, maxConcurrent)
 	var running sync.WaitGroup
+	silence := s.Limits.Preamble
 	for {
-		head, body, err := c.receive()
+		err := c.await(silence)
+		if errors.Is(err, os.ErrDeadlineExceeded) && len(slots) > 0 {
+			continue // it waits for answers
+		}
+		silence = s.Limits.Silence
+		var head wire.FrameHeader
+		var body []byte
+		if err == nil {
+			head, body, err = c.receive()
+		}
 		if err != nil {
 			if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
 				s.Log.Debug("connection of another broker ended", "addr", from.Addr, "node", from.Node(), "error", err)
@@ -66,7 +85,7 @@ func (s *Server) Serve(nc net.Conn) {
 		slots <- struct{}{}
 		running.Add(1)
 		go func() {
-			defer func() { <-slots; running.Done() }()
+			defer func() { s.budget.give(len(body)); <-slots; running.Done() }()
 			s.serve(c, from, head, body)
 		}()
 	}

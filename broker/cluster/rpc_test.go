@@ -22,7 +22,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // serveRPC serves requests on a port of its own until the test ends.
 func serveRPC(t *testing.T, s *Server) *Listener {
 	t.Helper()
-	l, err := Listen(context.Background(), "127.0.0.1:0", "", slog.New(slog.DiscardHandler))
+	l, err := Listen(context.Background(), "127.0.0.1:0", "", slog.New(slog.DiscardHandler), s.Limits)
 	require.NoError(t, err)
 	s.Log = slog.New(slog.DiscardHandler)
 	l.Handle(peer.StreamRPC, s.Serve)

@@ -2,6 +2,8 @@ package session
 
 import (
 	"context"
+	"io"
+	"math"
 	"net"
 	"testing"
 	"time"
@@ -129,4 +131,34 @@ func FuzzFollow(f *testing.F) {
 		m.Close()
 		require.LessOrEqual(t, r.HighWatermark(), r.Log().End())
 	})
+}
+
+// A follower that announces more than its reports can have is cut off before any memory
+// is set aside; the longest report passes.
+func TestLongProgress(t *testing.T) {
+	var longest peer.Progress
+	for range maxEntries {
+		longest.Entries = append(longest.Entries, peer.ProgressEntry{
+			Flags: peer.ProgressOpen, Handle: math.MaxUint32, Round: math.MaxUint64, Received: math.MaxUint64,
+		})
+	}
+	require.Less(t, len(longest.AppendTo(nil))+sumSize, maxProgress)
+
+	r, me := alone(t, replication.Member{Node: 1, Disk: 1})
+	hello := &peer.SessionHello{MinVersion: 1, MaxVersion: 1, From: peer.Member{Node: 2, Disk: 2}, To: toPeer(me)}
+	ours, theirs := net.Pipe()
+	defer theirs.Close()
+	done := make(chan error, 1)
+	go func() {
+		done <- Serve(context.Background(), ours, one{r}, Options{Self: me, Handshake: time.Hour, Silence: time.Hour, Idle: time.Hour})
+	}()
+	_, err := theirs.Write(appendFrame(nil, peer.KindSessionHello, 0, hello, 0))
+	require.NoError(t, err)
+	_, err = wire.ReadFrameHeader(theirs, make([]byte, wire.FrameHeaderSize), wire.FrameLimits{})
+	require.NoError(t, err)
+	go func() { _, _ = io.Copy(io.Discard, theirs) }()
+	head := wire.FrameHeader{Length: 12 + maxProgress + 1, Kind: peer.KindProgress, Version: uint8(peer.MaxVersion), MetadataLength: maxProgress + 1}
+	_, err = theirs.Write(wire.AppendFrameHeader(nil, head))
+	require.NoError(t, err)
+	require.ErrorIs(t, <-done, wire.ErrFrameTooLarge)
 }

@@ -69,6 +69,8 @@ type Replicas interface {
 const (
 	maxEntries = 4096
 	maxFrame   = 16 << 20
+	// maxProgress bounds the frames of a follower: maxEntries of at most 73 bytes fit.
+	maxProgress = 512 << 10
 )
 
 func toPeer(m replication.Member) peer.Member { return peer.Member{Node: m.Node, Disk: m.Disk} }

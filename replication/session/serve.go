@@ -115,6 +115,9 @@ func (s *server) read() error {
 		if head.Kind != peer.KindProgress || head.BatchesLength() != 0 {
 			return wire.Errorf(wire.CodeInvalidRequest, "%s where progress is due", peer.KindName(head.Kind))
 		}
+		if head.BodyLength() > maxProgress {
+			return wire.Errorf(wire.CodeFrameTooLarge, "progress of %d bytes, at most %d are taken", head.BodyLength(), maxProgress)
+		}
 		if n := head.BodyLength(); n > cap(b) {
 			b = make([]byte, n, max(n, 4096))
 		}

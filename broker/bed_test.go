@@ -18,7 +18,10 @@ import (
 	"github.com/sequitur-mq/sequitur/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// Raft's library may never answer an entry that it takes while it stops.
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/hashicorp/raft.(*deferError).Error"))
+}
 
 // patience bounds what must happen soon but has no fixed time.
 const patience = 30 * time.Second

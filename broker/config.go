@@ -68,7 +68,8 @@ type Config struct {
 	// Version is told to clients.
 	Version string `json:"-"`
 
-	fs vfs.FS // tests run on other file systems
+	fs     vfs.FS          // tests run on other file systems
+	breaks followingBreaks // tests break rules with it, to see that they are needed
 }
 
 // DefaultConfig returns the defaults.

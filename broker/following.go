@@ -33,6 +33,14 @@ type following struct {
 	held     map[log.ID]*partition // replicas on this broker
 	suspects []peer.PartitionID    // of the last look
 	beats    int                   // heartbeats since the start
+
+	released atomic.Int64 // replicas removed since the start, because they moved away
+	breaks   followingBreaks
+}
+
+// followingBreaks switches rules off, for tests that show that they are needed.
+type followingBreaks struct {
+	releaseOnOldMetadata bool // remove replicas whatever epoch the metadata are of
 }
 
 // sessions are those in which this broker follows others.
@@ -78,7 +86,7 @@ func (f *following) followOne(p *partition) {
 	meta := p.topic.meta.Load()
 	want := &meta.Partitions[p.number]
 	if !f.holds(want) {
-		f.release(p)
+		f.release(p, want.Epoch)
 		return
 	}
 	err := f.assign(p, want)
@@ -124,17 +132,33 @@ func (f *following) assign(p *partition, want *consensus.Partition) error {
 
 // release removes a replica that does not belong here any more: the epoch
 // without it has begun.
-func (f *following) release(p *partition) {
+//
+// A start applies the metadata of the past again, and in the past the replica may
+// have been elsewhere and come back since. What is here now took part in newer
+// epochs then. Removing it would be a disk wiped under its old name, which votes
+// acknowledged records away.
+func (f *following) release(p *partition, epoch uint32) {
 	id := p.logID()
-	_, stored := f.topics.store.Partition(id)
+	lp, stored := f.topics.store.Partition(id)
 	if !stored && !p.held.Load() || f.self.Load() == nil {
 		return
+	}
+	if stored {
+		known, err := replica.KnownEpoch(lp)
+		if err != nil {
+			f.log.Error("a replica that seems to have moved away is left alone", "partition", id.String(), "error", err)
+			return
+		}
+		if known >= epoch && !f.breaks.releaseOnOldMetadata {
+			return
+		}
 	}
 	f.forget(p)
 	if err := f.topics.store.Delete(id); err != nil {
 		f.log.Error("a replica that moved away was not removed; the next start does it", "partition", id.String(), "error", err)
 		return
 	}
+	f.released.Add(1)
 	f.log.Info("replica removed: it moved to another broker", "topic", p.topic.name, "partition", p.number)
 }
 

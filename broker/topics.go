@@ -88,8 +88,9 @@ func (t *topics) load(m *consensus.Machine) ([]wire.UUID, error) {
 		switch {
 		case gone[id.Topic]:
 			remove = append(remove, id)
-		case !known[id.Topic] && !consensus.Internal(id.Topic):
-			// Never removed on the ground that nobody knows it.
+		case !known[id.Topic] && !consensus.Internal(id.Topic) && t.cluster == nil:
+			// Never removed on the ground that nobody knows it. In a cluster the
+			// metadata that know it may be yet to come.
 			t.log.Warn("partition on disk that no topic has; it is left alone", "partition", id.String())
 		}
 	}

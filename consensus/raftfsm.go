@@ -88,13 +88,15 @@ func (r *Raft) spreadCommits() {
 			return
 		}
 		if r.IsLeader() {
-			_ = r.barrier() // without effect where it fails
+			// Without effect where it fails. Nobody waits for it: an entry that the
+			// library takes while it stops may never be answered.
+			_ = r.raft.Barrier(0)
 		}
 	}
 }
 
-// barrier waits until everything committed so far is applied here. The library may leave
-// an entry unanswered that it takes while it stops, so nobody waits for it longer than
+// barrier waits until everything committed so far is applied here. An entry that the
+// library takes while it stops may never be answered, so nobody waits for it longer than
 // this broker runs.
 func (r *Raft) barrier() error {
 	outcome := make(chan error, 1)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/sequitur-mq/sequitur/log"
 	"github.com/sequitur-mq/sequitur/record"
 	"github.com/sequitur-mq/sequitur/replication"
 )
@@ -38,6 +39,17 @@ func decodeReset(b []byte) (start int64, epoch uint32, err error) {
 
 func encodeFence(epoch uint32) []byte {
 	return binary.LittleEndian.AppendUint32([]byte{fenceVersion}, epoch)
+}
+
+// KnownEpoch is the highest epoch that the replica in a partition's log, open or not, has
+// had to do with: it adopted its fence or holds a record of it. Metadata of an epoch that is
+// not newer says nothing about whether the replica is still wanted.
+func KnownEpoch(p *log.Partition) (uint32, error) {
+	fence, err := decodeFence(p.Value(valueFence))
+	if err != nil {
+		return 0, fmt.Errorf("partition %s: %w", p.ID(), err)
+	}
+	return max(fence, p.LastEpoch()), nil
 }
 
 // decodeFence reads what encodeFence wrote; nothing is fence 0.

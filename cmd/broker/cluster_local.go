@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -12,6 +14,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	sequitur "github.com/sequitur-mq/sequitur/clients/go"
 )
 
 // A localBroker is a broker of a cluster on this machine, a process of its own.
@@ -22,6 +26,7 @@ type localBroker struct {
 	cmd                    *exec.Cmd
 	out                    *os.File
 	log                    string // file
+	logged                 int64  // bytes that earlier runs left in it
 }
 
 func (c *cli) clusterLocal() *cobra.Command {
@@ -88,13 +93,11 @@ func (c *cli) runLocal(data string, n, port int) error {
 			ends <- b
 		}()
 	}
-	for _, b := range list {
-		if err := b.awaitReady(ctx); err != nil {
-			if interrupted(ctx) {
-				return waitAll(list, ends, 0)
-			}
-			return fail(exitFailure, "see why: "+b.log, "broker %d is not ready: %v", b.node, err)
+	if ended, err := c.awaitLocal(ctx, list, ends); err != nil {
+		if interrupted(ctx) {
+			return waitAll(list, ends, ended)
 		}
+		return err
 	}
 	c.localBanner(list, servers)
 	return c.attendLocal(ctx, list, ends)
@@ -139,6 +142,9 @@ func (b *localBroker) start(self string) (err error) {
 	if b.out, err = os.OpenFile(b.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644); err != nil {
 		return err
 	}
+	if info, err := b.out.Stat(); err == nil {
+		b.logged = info.Size()
+	}
 	b.cmd = exec.Command(self, b.args...)
 	b.cmd.Stdout, b.cmd.Stderr = b.out, b.out
 	b.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for this process, which tells the others
@@ -149,21 +155,100 @@ func (b *localBroker) start(self string) (err error) {
 	return nil
 }
 
-// awaitReady waits until the broker takes connections of clients that it answers.
-func (b *localBroker) awaitReady(ctx context.Context) error {
+// localPatience is how often a command that starts brokers says what it waits for.
+const localPatience = 5 * time.Second
+
+// awaitLocal waits until every broker serves clients, and returns how many have ended
+// meanwhile, the first of which is an error.
+func (c *cli) awaitLocal(ctx context.Context, list []*localBroker, ends chan *localBroker) (ended int, err error) {
 	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
 	defer cancel()
-	var last error
-	for {
-		if last = ready(ctx, b.admin); last == nil {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return last
-		case <-time.After(20 * time.Millisecond):
+	told := time.Now()
+	for _, b := range list {
+		for {
+			answer := make(chan error, 1)
+			asking, done := context.WithCancel(ctx)
+			go func() { answer <- b.ready(asking) }()
+			var why error
+			select {
+			case gone := <-ends:
+				done()
+				<-answer
+				return 1, gone.failed()
+			case why = <-answer:
+			}
+			done()
+			if why == nil {
+				break
+			}
+			if time.Since(told) >= localPatience {
+				told = time.Now()
+				c.say("still waiting for broker %d: %v", b.node, why)
+			}
+			select {
+			case gone := <-ends:
+				return 1, gone.failed()
+			case <-ctx.Done():
+				return 0, fail(exitFailure, "see why: "+b.log, "broker %d is not ready: %v", b.node, why)
+			case <-time.After(20 * time.Millisecond):
+			}
 		}
 	}
+	return 0, nil
+}
+
+// failed says why a broker ended that should have become ready.
+func (b *localBroker) failed() error {
+	code := b.cmd.ProcessState.ExitCode()
+	if code <= 0 {
+		code = exitFailure // a signal, or an end in order, which nobody asked for
+	}
+	todo := "see its log: " + b.log
+	if code == exitInUse {
+		todo = "stop that one, or choose other ports with --port, or another directory with --data\n" + todo
+	}
+	why := b.lastWords()
+	if why == "" {
+		why = b.cmd.ProcessState.String()
+	}
+	return fail(code, todo, "broker %d has ended before the cluster was ready: %s", b.node, why)
+}
+
+// lastWords is the error that the broker printed before it ended, empty if it did not.
+func (b *localBroker) lastWords() (why string) {
+	f, err := os.Open(b.log)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	if _, err := f.Seek(b.logged, io.SeekStart); err != nil {
+		return ""
+	}
+	lines := bufio.NewScanner(io.LimitReader(f, 1<<20))
+	for lines.Scan() {
+		if said, ok := strings.CutPrefix(lines.Text(), "broker: "); ok {
+			why = said
+		}
+	}
+	return why
+}
+
+// ready returns an error until this very process, and not another one at its
+// addresses, serves clients.
+func (b *localBroker) ready(ctx context.Context) error {
+	if err := ready(ctx, b.admin); err != nil {
+		return err
+	}
+	client, err := sequitur.Connect(ctx, b.client, sequitur.WithClientName("broker-cli"))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	answered, err := client.DescribeBroker(ctx, b.client)
+	if err == nil && int(answered.PID) != b.cmd.Process.Pid {
+		err = fmt.Errorf("at %s answers another broker: process %d, with its data in %s", b.client, answered.PID, answered.DataDir)
+	}
+	return err
 }
 
 // ready asks a broker's /readyz.
@@ -173,20 +258,18 @@ func ready(ctx context.Context, addr string) error {
 		return err
 	}
 	defer conn.Close()
-	if deadline, ok := ctx.Deadline(); ok {
-		_ = conn.SetDeadline(deadline)
-	}
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	if _, err := fmt.Fprintf(conn, "GET /readyz HTTP/1.0\r\n\r\n"); err != nil {
 		return err
 	}
-	answer := make([]byte, 512)
-	n, err := conn.Read(answer)
-	if n == 0 && err != nil {
+	answer, err := io.ReadAll(io.LimitReader(conn, 4<<10))
+	if len(answer) == 0 && err != nil {
 		return err
 	}
-	status, _, _ := strings.Cut(string(answer[:n]), "\r\n")
+	status, rest, _ := strings.Cut(string(answer), "\r\n")
 	if !strings.Contains(status, " 200") {
-		return fmt.Errorf("its state is %q", status)
+		_, why, _ := strings.Cut(rest, "\r\n\r\n")
+		return fmt.Errorf("its state is %q: %s", status, strings.TrimSpace(why))
 	}
 	return nil
 }
@@ -206,11 +289,14 @@ Type next, in another terminal:
   seq 1 100000 | %s produce greetings
   %s topic describe greetings
   %s cluster status
-Kill a broker, and see others take over while records go on:
-  kill -9 %d
-  %s cluster status
-
-Ctrl-C stops all of them.
-`, serverEnv, server, self, len(list), self, self, self, list[0].cmd.Process.Pid, self)
+`, serverEnv, server, self, len(list), self, self, self)
+	switch len(list) {
+	case 1:
+	case 2:
+		s.WriteString("Two brokers need each other; three or more go on when one dies: --brokers 3\n")
+	default:
+		fmt.Fprintf(&s, "Kill a broker, and see others take over while records go on:\n  kill -9 %d\n  %s cluster status\n", list[0].cmd.Process.Pid, self)
+	}
+	s.WriteString("\nCtrl-C stops all of them.\n")
 	fmt.Fprint(c.stdout, s.String())
 }

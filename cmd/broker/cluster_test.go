@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"strings"
 	"syscall"
@@ -20,19 +21,42 @@ type processes struct {
 	servers []*server
 }
 
-func freeAddr(t *testing.T) string {
+// freePorts returns the first of n ports, step apart and each followed by more, that
+// nothing listens on. They are none of those that the system gives to connections that
+// go out: such a connection may take a port before a broker listens on it, or while a
+// broker that was killed is away.
+func freePorts(t *testing.T, n, step, more int) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
+	const low, high = 10000, 32000
+	for {
+		first := low + rand.IntN(high-low)
+		var held []net.Listener
+		free := true
+		for i := range n {
+			for k := range more + 1 {
+				l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", first+i*step+k))
+				if free = free && err == nil; err == nil {
+					held = append(held, l)
+				}
+			}
+		}
+		for _, l := range held {
+			require.NoError(t, l.Close())
+		}
+		if free {
+			return first
+		}
+	}
 }
 
 func startProcesses(t *testing.T, n int) *processes {
 	t.Helper()
 	p := &processes{t: t, servers: make([]*server, n)}
-	for range n {
-		p.dirs, p.addrs, p.cluster = append(p.dirs, t.TempDir()), append(p.addrs, freeAddr(t)), append(p.cluster, freeAddr(t))
+	port := freePorts(t, n, 2, 1)
+	for i := range n {
+		p.dirs = append(p.dirs, t.TempDir())
+		p.addrs = append(p.addrs, fmt.Sprintf("127.0.0.1:%d", port+2*i))
+		p.cluster = append(p.cluster, fmt.Sprintf("127.0.0.1:%d", port+2*i+1))
 	}
 	var started []*process
 	for i := range n {
@@ -132,13 +156,7 @@ func TestKillLeadersOfCluster(t *testing.T) {
 
 // The command that runs a whole cluster, as a newcomer types it.
 func TestClusterLocal(t *testing.T) {
-	port := 0
-	for port == 0 || port > 60000 {
-		_, text, err := net.SplitHostPort(freeAddr(t))
-		require.NoError(t, err)
-		_, err = fmt.Sscan(text, &port)
-		require.NoError(t, err)
-	}
+	port := freePorts(t, 3, 10, 2)
 	p := start(t, "", "cluster", "local", "--data", t.TempDir(), "--port", fmt.Sprint(port))
 	go p.finish()
 	banner, up := p.stdout.until(func(s string) bool { return strings.Contains(s, "Ctrl-C stops all") })
@@ -147,6 +165,13 @@ func TestClusterLocal(t *testing.T) {
 	require.Contains(t, banner, servers)
 	ok(t, servers, nil, "topic", "create", "greetings", "--partitions", "4", "--replication-factor", "3")
 	ok(t, servers, numbered("line", 100), "produce", "greetings")
+
+	// On the ports of this cluster there is no room for another one.
+	second := run(t, "", nil, "cluster", "local", "--data", t.TempDir(), "--port", fmt.Sprint(port), "--brokers", "2")
+	require.Equal(t, exitInUse, second.code, second.stderr)
+	require.NotContains(t, string(second.stdout), "ready")
+	require.Regexp(t, `broker \d has ended before the cluster was ready: the address 127.0.0.1:\d+ is in use by another broker: process \d+, with its data in `, second.stderr)
+	require.Contains(t, second.stderr, "--port")
 
 	var pid int
 	_, after, found := strings.Cut(banner, "kill -9 ")
@@ -166,6 +191,32 @@ func TestClusterLocal(t *testing.T) {
 	r := run(t, servers, nil, "cluster", "move-leader", "greetings/0", "9")
 	require.NotEqual(t, exitOK, r.code)
 	require.Contains(t, r.stderr, "there is no broker 9")
+	p.signal(syscall.SIGINT)
+	require.Equal(t, exitOK, p.wait().code)
+}
+
+// One port that is taken is named, and the brokers that would wait for ever for the one
+// that needs it end.
+func TestClusterLocalPortTaken(t *testing.T) {
+	port := freePorts(t, 3, 10, 2)
+	for _, k := range []int{11, 22} { // a cluster port, and one of HTTP
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+k))
+		require.NoError(t, err)
+		r := run(t, "", nil, "cluster", "local", "--data", t.TempDir(), "--port", fmt.Sprint(port))
+		require.NoError(t, l.Close())
+		require.Equal(t, exitInUse, r.code, r.stderr)
+		require.Empty(t, string(r.stdout))
+		require.Contains(t, r.stderr, fmt.Sprintf("broker %d has ended before the cluster was ready: the address 127.0.0.1:%d is in use", k/10+1, port+k))
+	}
+}
+
+// Two brokers do not survive the loss of one, and nobody is asked to try.
+func TestClusterLocalOfTwo(t *testing.T) {
+	p := start(t, "", "cluster", "local", "--brokers", "2", "--data", t.TempDir(), "--port", fmt.Sprint(freePorts(t, 2, 10, 2)))
+	banner, up := p.stdout.until(func(s string) bool { return strings.Contains(s, "Ctrl-C stops all") })
+	require.True(t, up, "%s", p.stderr.bytes())
+	require.Contains(t, banner, "A cluster of 2 brokers is ready")
+	require.NotContains(t, banner, "kill -9")
 	p.signal(syscall.SIGINT)
 	require.Equal(t, exitOK, p.wait().code)
 }

@@ -122,12 +122,15 @@ func (c *checker) realTime() {
 	}
 }
 
-// replicas compares each replica with the topic as it was read.
+// replicas compares each replica with the topic as it was read, and wants as many of each partition as the topic has.
 func (c *checker) replicas() {
+	copies := map[int32]int{}
 	for name, partitions := range c.h.Replicas {
-		for partition, final := range c.h.Final {
+		for partition, reads := range partitions {
+			final := c.h.Final[partition]
+			copies[partition]++
 			held := map[int64]ID{}
-			for _, r := range partitions[partition] {
+			for _, r := range reads {
 				held[r.Offset] = r.ID
 			}
 			for _, r := range final {
@@ -138,6 +141,11 @@ func (c *checker) replicas() {
 					c.found("inconsistent", "partition %d offset %d holds %v, on %s %v", partition, r.Offset, r.ID, name, id)
 				}
 			}
+		}
+	}
+	for partition := range c.h.Final {
+		if copies[partition] < min(len(c.h.Replicas), 3) {
+			c.found("lost", "partition %d has %d replicas at the end", partition, copies[partition])
 		}
 	}
 }

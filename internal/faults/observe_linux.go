@@ -18,6 +18,10 @@ func (c *cluster) readReplicas(ctx context.Context, o Options) (map[string]map[i
 	if err := c.complete(ctx); err != nil {
 		return nil, err
 	}
+	holders, err := c.holders(ctx)
+	if err != nil {
+		return nil, err
+	}
 	all := map[string]map[int32][]Read{}
 	for _, n := range c.nodes[:c.first] {
 		if err := c.stop(n); err != nil {
@@ -29,9 +33,28 @@ func (c *cluster) readReplicas(ctx context.Context, o Options) (map[string]map[i
 		if err != nil {
 			return nil, fmt.Errorf("read the disk of %s: %w", n.name(), err)
 		}
-		all[n.name()] = reads
+		held := map[int32][]Read{}
+		for _, partition := range holders[n.number] {
+			held[partition] = reads[partition]
+		}
+		all[n.name()] = held
 	}
 	return all, nil
+}
+
+// holders is which partitions of the topic each broker holds.
+func (c *cluster) holders(ctx context.Context) (map[int][]int32, error) {
+	d, err := c.admin.DescribeTopic(ctx, topic)
+	if err != nil {
+		return nil, err
+	}
+	held := map[int][]int32{}
+	for i, p := range d.Partitions {
+		for _, node := range p.Replicas {
+			held[int(node)] = append(held[int(node)], int32(i))
+		}
+	}
+	return held, nil
 }
 
 // readDisk reads the topic's partitions from a stopped broker's directory. The topic is the only one.

@@ -55,6 +55,8 @@ type RaftOptions struct {
 	SnapshotEntries uint64
 	// SnapshotInterval is how often that is looked at; default 10 s.
 	SnapshotInterval time.Duration
+
+	noPatience bool // see away.never
 }
 
 func (o *RaftOptions) setDefaults() {
@@ -164,7 +166,8 @@ func (r *Raft) open(store *log.Store) (err error) {
 	logger := raftLogger(r.o.Logger)
 	r.transport = transport{raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: r.o.Stream, MaxPool: 3, Timeout: dialTimeout, Logger: logger,
-	})}
+	}), newAway(r.stopped.Done(), r.replicates)}
+	r.transport.away.never = r.o.noPatience
 	c := raft.DefaultConfig()
 	c.LocalID = serverID(r.o.DiskUUID)
 	c.HeartbeatTimeout, c.ElectionTimeout = r.o.ElectionTimeout, r.o.ElectionTimeout

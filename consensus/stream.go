@@ -204,7 +204,12 @@ func (c *streamConn) Close() error {
 // on the goroutine of the connection, where they race the leader's loop and logs can
 // diverge (hashicorp/raft issue 695). Without the handler they take the way of every
 // other request, through Raft's main loop.
-type transport struct{ *raft.NetworkTransport }
+//
+// Entries for a server that does not answer wait, see away.
+type transport struct {
+	*raft.NetworkTransport
+	away *away
+}
 
 // SetHeartbeatHandler implements raft.Transport; it does nothing.
 func (transport) SetHeartbeatHandler(func(raft.RPC)) {}

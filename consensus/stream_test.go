@@ -122,7 +122,7 @@ func heartbeatThroughConsumer(t *testing.T, wrap func(*raft.NetworkTransport) ra
 }
 
 func TestHeartbeatsTakeTheWayOfEveryRequest(t *testing.T) {
-	require.True(t, heartbeatThroughConsumer(t, func(n *raft.NetworkTransport) raft.Transport { return transport{n} }),
+	require.True(t, heartbeatThroughConsumer(t, func(n *raft.NetworkTransport) raft.Transport { return transport{NetworkTransport: n} }),
 		"heartbeats must go through Raft's main loop")
 	require.False(t, heartbeatThroughConsumer(t, func(n *raft.NetworkTransport) raft.Transport { return n }),
 		"this test would not notice the fast path")

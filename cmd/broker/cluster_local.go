@@ -26,7 +26,8 @@ type localBroker struct {
 	cmd                    *exec.Cmd
 	out                    *os.File
 	log                    string // file
-	logged                 int64  // bytes that earlier runs left in it
+	ended                  chan struct{}
+	logged                 int64 // bytes that earlier runs left in it
 }
 
 func (c *cli) clusterLocal() *cobra.Command {
@@ -89,7 +90,7 @@ func (c *cli) runLocal(data string, n, port int) error {
 	ends := make(chan *localBroker, n)
 	for _, b := range list {
 		go func() {
-			_ = b.cmd.Wait() // how it ended is seen in its state
+			<-b.ended
 			ends <- b
 		}()
 	}
@@ -134,6 +135,9 @@ func waitAll(list []*localBroker, ends chan *localBroker, gone int) error {
 func stopAll(list []*localBroker) {
 	for _, b := range list {
 		_ = b.cmd.Process.Kill()
+	}
+	for _, b := range list {
+		<-b.ended // its ports and its directory are free
 		b.out.Close()
 	}
 }
@@ -152,6 +156,11 @@ func (b *localBroker) start(self string) (err error) {
 		b.out.Close()
 		return err
 	}
+	b.ended = make(chan struct{})
+	go func() {
+		_ = b.cmd.Wait() // how it ended is seen in its state
+		close(b.ended)
+	}()
 	return nil
 }
 

@@ -202,6 +202,11 @@ func TestClusterLocalPortTaken(t *testing.T) {
 	for _, k := range []int{11, 22} { // a cluster port, and one of HTTP
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+k))
 		require.NoError(t, err)
+		go func() { // not a broker: it hangs up on whoever asks
+			for conn, err := l.Accept(); err == nil; conn, err = l.Accept() {
+				conn.Close()
+			}
+		}()
 		r := run(t, "", nil, "cluster", "local", "--data", t.TempDir(), "--port", fmt.Sprint(port))
 		require.NoError(t, l.Close())
 		require.Equal(t, exitInUse, r.code, r.stderr)

@@ -196,9 +196,6 @@ const metadataWait = 500 * time.Millisecond
 
 // Fence implements cluster.Replicas.
 func (f *following) Fence(ctx context.Context, req *peer.FenceRequest, resp *peer.FenceResponse) {
-	if self := f.self.Load(); self != nil {
-		resp.From = peer.Member{Node: self.Node, Disk: self.Disk}
-	}
 	resp.Items = make([]peer.FenceVote, len(req.Items))
 	ctx, cancel := context.WithTimeout(ctx, metadataWait)
 	defer cancel()
@@ -218,11 +215,13 @@ func (f *following) Fence(ctx context.Context, req *peer.FenceRequest, resp *pee
 				out.Code, out.Message = wire.CodeUnknown, err.Error()
 				return
 			}
-			resp.From = peer.Member(v.From)
 			out.Epoch, out.LastEpoch, out.End, out.Suspect, out.Fence = v.Epoch, v.LastEpoch, v.End, v.Suspect, v.Fence
 		})
 	}
 	votes.Wait()
+	if self := f.self.Load(); self != nil { // known by now if there is any replica
+		resp.From = peer.Member(*self)
+	}
 }
 
 // await returns a replica, waiting for the metadata that makes it.

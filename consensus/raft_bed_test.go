@@ -256,8 +256,8 @@ func (n *node) kill(power bool) {
 	if power {
 		keep = 0.5
 	}
+	n.fs.CrashNow() // first: from here on nothing is durable, and so nothing is promised
 	left := n.fs.Crash(keep, rand.New(rand.NewPCG(rand.Uint64(), 1)))
-	n.fs.CrashNow()
 	n.stop()
 	n.fs = left
 }

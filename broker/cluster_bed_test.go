@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,13 +26,26 @@ type clusterBed struct {
 	brokers []*Broker // nil: stopped
 }
 
-// freePort returns a port of loopback that nothing listens on.
+// givenPorts are those that freePort has returned.
+var givenPorts sync.Map
+
+// freePort returns a port of loopback that nothing listens on, below those that the
+// kernel gives to outgoing connections: it stays free until it is listened on.
 func freePort(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	return l.Addr().String()
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(22_000)))
+		if err != nil {
+			continue
+		}
+		addr := l.Addr().String()
+		l.Close()
+		if _, given := givenPorts.LoadOrStore(addr, true); !given {
+			return addr
+		}
+	}
+	t.Fatal("no free port in a hundred tries")
+	return ""
 }
 
 // clusterConfig is the configuration of broker i, counted from 0.
